@@ -1,0 +1,405 @@
+//! The configuration as used: every reference resolved, every secret read, every value in its own type.
+
+mod cell;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use ipnet::IpNet;
+
+pub use cell::*;
+
+use crate::{Address, CellId, Domain, ListenerId, Place, Secret, TenantId};
+
+/// A checked configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This node.
+    pub node: Node,
+    /// What users reach.
+    pub public: Public,
+    /// Where operators reach the node.
+    pub management: Management,
+    /// Log output.
+    pub log: Log,
+    /// Open ports, in name order.
+    pub listeners: Vec<Listener>,
+    /// Who knows the passwords.
+    pub directory: Directory,
+    /// Our side of SAML; present when a tenant has an IdP.
+    pub saml: Option<ServiceProvider>,
+    /// Sources of IdP metadata.
+    pub federations: Vec<Federation>,
+    /// When an IdP counts as down.
+    pub availability: Availability,
+    /// Browser sessions.
+    pub session: Session,
+    /// Rates and caps.
+    pub limits: Limits,
+    /// Name servers for cell endpoints; empty: the system's.
+    pub dns_servers: Vec<SocketAddr>,
+    /// Back end groups.
+    pub cells: BTreeMap<CellId, Arc<Cell>>,
+    /// Institutions.
+    pub tenants: BTreeMap<TenantId, Arc<Tenant>>,
+    /// Tenant of each domain.
+    pub domains: HashMap<Domain, TenantId>,
+    /// Where each key path stands, so that later checks (certificates, metadata) can point at it.
+    pub places: BTreeMap<String, Place>,
+}
+
+/// `[node]`
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Shown in logs and metrics.
+    pub name: String,
+    /// Holds keys, ledger and last good copies; created 0700 when missing.
+    pub state_dir: PathBuf,
+    /// Worker threads; absent: one per core.
+    pub workers: Option<usize>,
+}
+
+/// `[public]`
+#[derive(Clone, Debug)]
+pub struct Public {
+    /// The one hostname.
+    pub hostname: String,
+    /// Origin that browsers see, such as `https://mail.example` or, with a port, `https://localhost:8443`. No trailing slash.
+    pub origin: String,
+    /// Folder of `NAME.crt` (PEM chain) with `NAME.key` (PEM key) pairs.
+    pub certificates: PathBuf,
+    /// TLS policy for every listener.
+    pub tls_profile: TlsProfile,
+}
+
+/// A named TLS policy (design: one for every listener).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsProfile {
+    /// TLS 1.2 and 1.3, ECDHE, AEAD; extended master secret required; hybrid key exchange first.
+    Anssi,
+    /// As `anssi`, TLS 1.3 only.
+    Strict,
+}
+
+/// `[management]`
+#[derive(Clone, Debug)]
+pub struct Management {
+    /// Address of metrics, health and API. Other than loopback needs TLS.
+    pub bind: SocketAddr,
+    /// Bearer token for the API, at least 32 characters.
+    pub token: Secret<String>,
+    /// TLS: PEM chain and PEM key.
+    pub tls: Option<CertificateFiles>,
+}
+
+/// A PEM chain and its PEM key.
+#[derive(Clone, Debug)]
+pub struct CertificateFiles {
+    /// PEM chain, leaf first.
+    pub certificate: PathBuf,
+    /// PEM private key.
+    pub key: PathBuf,
+}
+
+/// `[log]`
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// Lines or objects.
+    pub format: LogFormat,
+    /// A `tracing` filter, such as `info` or `info,guichet::mail=debug`.
+    pub level: String,
+}
+
+/// Shape of log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `[listener.KIND.NAME]`
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// NAME; unique over all kinds.
+    pub id: ListenerId,
+    /// What it speaks.
+    pub kind: ListenerKind,
+    /// Addresses.
+    pub bind: Vec<SocketAddr>,
+    /// Networks that must send a PROXY v1 or v2 header (others are refused); empty: no header is read.
+    pub proxy_from: Vec<IpNet>,
+}
+
+/// What a listener speaks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenerKind {
+    /// HTTPS, HTTP/1.1 and HTTP/2.
+    Web,
+    /// Plain HTTP that only redirects to HTTPS.
+    Redirect,
+    /// IMAP.
+    Imap {
+        /// TLS at once or by STARTTLS.
+        tls: MailTls,
+    },
+}
+
+/// How a mail listener reaches TLS. No password is taken before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MailTls {
+    /// From the first byte.
+    Implicit,
+    /// By STARTTLS; nothing can be done before.
+    StartTls,
+}
+
+/// `[directory.KIND]`
+#[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one in a configuration, behind its `Arc`")]
+pub enum Directory {
+    /// Users in a file, read with the configuration.
+    Embedded(Users),
+    /// LDAP.
+    Ldap(Ldap),
+}
+
+/// The users of an embedded directory, by address and by alias.
+#[derive(Clone, Debug, Default)]
+pub struct Users {
+    /// The file.
+    pub file: PathBuf,
+    /// Keyed by address and by every alias.
+    pub by_address: HashMap<Address, Arc<User>>,
+}
+
+/// One user of an embedded directory.
+#[derive(Clone, Debug)]
+pub struct User {
+    /// Canonical address.
+    pub address: Address,
+    /// PHC string, `$argon2id$…`.
+    pub password: Secret<String>,
+    /// Category.
+    pub category: Option<Category>,
+    /// May log in.
+    pub active: bool,
+    /// Cell, when not the tenant's.
+    pub cell: Option<CellId>,
+}
+
+/// Who the user is to the institution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Category {
+    /// Staff.
+    Staff,
+    /// Student.
+    Student,
+}
+
+impl Category {
+    /// `staff` or `student`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Staff => "staff",
+            Self::Student => "student",
+        }
+    }
+}
+
+/// `[directory.ldap]`
+#[derive(Clone, Debug)]
+pub struct Ldap {
+    /// `ldap://host:port` or `ldaps://host:port`, in order of preference.
+    pub urls: Vec<String>,
+    /// Search base.
+    pub base: String,
+    /// DN of the service account that searches.
+    pub bind_dn: String,
+    /// Its password.
+    pub password: Secret<String>,
+    /// Upgrade `ldap://` by StartTLS (default). `dangerous_plaintext = true` in the file turns both off.
+    pub start_tls: bool,
+    /// PEM roots; absent: the system's.
+    pub tls_ca: Option<PathBuf>,
+    /// Attributes that hold addresses users log in with, first one canonical.
+    pub address_attributes: Vec<String>,
+    /// Attribute that names the cell.
+    pub cell_attribute: Option<String>,
+    /// Attribute that names the category.
+    pub category_attribute: Option<String>,
+    /// Values of it that mean staff; other values are students.
+    pub category_staff: Vec<String>,
+    /// Attribute that tells whether the account may log in.
+    pub status_attribute: Option<String>,
+    /// Its values that may.
+    pub status_active: Vec<String>,
+    /// Connect and TLS.
+    pub timeout_connect: Duration,
+    /// One bind or search.
+    pub timeout_request: Duration,
+    /// Binds at once to one server.
+    pub connections_max: usize,
+}
+
+/// `[saml]`: our side.
+#[derive(Clone, Debug)]
+pub struct ServiceProvider {
+    /// entityID.
+    pub entity_id: String,
+    /// Signs requests.
+    pub signing: CertificateFiles,
+    /// Decrypt assertions, newest first; all are tried.
+    pub encryption: Vec<CertificateFiles>,
+    /// Clock difference allowed to an IdP.
+    pub clock_skew: Duration,
+}
+
+/// `[federation.NAME]`
+#[derive(Clone, Debug)]
+pub struct Federation {
+    /// NAME.
+    pub name: String,
+    /// Signed metadata, an EntityDescriptor or EntitiesDescriptor.
+    pub file: PathBuf,
+    /// PEM certificates or public keys; one of them signed the file.
+    pub signing_keys: Vec<PathBuf>,
+    /// How often the file is looked at again.
+    pub refresh: Duration,
+}
+
+/// `[availability]`: see `reference` in docs/life-of-a-session.md.
+#[derive(Clone, Debug)]
+pub struct Availability {
+    /// Between two probes of an IdP that is up.
+    pub probe_interval: Duration,
+    /// Between two probes of a suspect.
+    pub probe_interval_suspect: Duration,
+    /// One probe.
+    pub probe_timeout: Duration,
+    /// Failures in a row that make a suspect.
+    pub failures_to_suspect: u32,
+    /// Failures in a row that prove an outage (one node: 6).
+    pub failures_to_down: u32,
+    /// And the time they must span (one node: 120 s).
+    pub down_after: Duration,
+    /// A signed success younger than this vetoes "down".
+    pub veto: Duration,
+    /// Good probes that bring it back without a login.
+    pub successes_to_up: u32,
+    /// And the time they must span.
+    pub up_after: Duration,
+    /// Least time in DOWN; doubles at each relapse within an hour, to 60 min.
+    pub dwell: Duration,
+}
+
+/// `[session]`
+#[derive(Clone, Debug)]
+pub struct Session {
+    /// Longest life.
+    pub lifetime: Duration,
+    /// Without a request.
+    pub lifetime_idle: Duration,
+    /// Longest life of a session opened by fallback.
+    pub lifetime_fallback: Duration,
+}
+
+/// `[limits]`
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Open connections in all.
+    pub connections_max: usize,
+    /// Open connections of one source (IPv4 address, IPv6 /64).
+    pub connections_per_source: usize,
+    /// New connections of one source, a second (burst is ten times that).
+    pub connections_per_source_rate: u32,
+    /// Wrong logins of one source within `login_window`.
+    pub login_failures_per_source: u32,
+    /// Wrong logins of one user within `login_window`, over all sources.
+    pub login_failures_per_user: u32,
+    /// The window.
+    pub login_window: Duration,
+    /// Sources that are never limited (webmail hosts, monitoring).
+    pub exempt: Vec<IpNet>,
+    /// Time from accept to a login, whatever trickles in.
+    pub login_deadline: Duration,
+    /// Password cache: entries.
+    pub password_cache_entries: u64,
+    /// Password cache: life of a success.
+    pub password_cache_ttl: Duration,
+    /// Request body, bytes.
+    pub body_bytes_max: u64,
+}
+
+/// `[tenant.NAME]`
+#[derive(Clone, Debug)]
+pub struct Tenant {
+    /// NAME.
+    pub id: TenantId,
+    /// Name shown to users.
+    pub name: Text,
+    /// Mail domains.
+    pub domains: Vec<Domain>,
+    /// Cell of users that nothing places elsewhere.
+    pub cell: CellId,
+    /// Category of users the directory has none for.
+    pub category: Category,
+    /// Identity provider; absent: the directory is the login.
+    pub idp: Option<IdpOfTenant>,
+    /// Fallback for staff.
+    pub fallback_staff: FallbackPolicy,
+    /// Fallback for students.
+    pub fallback_students: FallbackPolicy,
+    /// Operator's word on the IdP, in the configuration.
+    pub idp_forced: Option<Forced>,
+    /// Help desk address shown on error pages.
+    pub contact: Option<String>,
+}
+
+/// A text in the two languages of the pages.
+#[derive(Clone, Debug, Default)]
+pub struct Text {
+    /// French.
+    pub fr: String,
+    /// English.
+    pub en: String,
+}
+
+/// `[tenant.NAME.idp.saml]`
+#[derive(Clone, Debug)]
+pub struct IdpOfTenant {
+    /// entityID in the metadata of a federation.
+    pub entity_id: String,
+    /// SAML attribute names (urn:oid) tried for the address; only values in the tenant's domains count.
+    pub address_attributes: Vec<String>,
+    /// Attribute whose values tell the category.
+    pub affiliation_attribute: String,
+    /// Accept an unsigned Response around a signed assertion.
+    pub assertion_signature_only: bool,
+}
+
+/// Whether the directory may stand in for the IdP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FallbackPolicy {
+    /// Never.
+    Off,
+    /// Only when an operator says so.
+    Operator,
+    /// When the outage is proven, or an operator says so.
+    Auto,
+}
+
+/// An operator's word on an IdP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Forced {
+    /// Treat as down.
+    Down,
+    /// Treat as up.
+    Up,
+}

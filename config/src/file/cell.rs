@@ -1,0 +1,157 @@
+//! Back end groups.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Lapse;
+
+/// A back end group.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Cell {
+    /// Web back end.
+    pub(crate) web: Option<CellWeb>,
+    /// IMAP back end.
+    pub(crate) imap: Option<CellImap>,
+}
+
+/// Web back end of a cell.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CellWeb {
+    /// `HOST:PORT`, equal in rank.
+    #[schemars(length(min = 1, max = 256))]
+    pub(crate) endpoints: Vec<String>,
+    /// TLS to them; absent: plain HTTP.
+    pub(crate) tls: Option<CellTls>,
+    /// Let identities and pages travel in the clear to endpoints that are not loopback.
+    #[serde(default)]
+    pub(crate) dangerous_plaintext: bool,
+    /// How a logged-in user enters: exactly one kind.
+    pub(crate) entry: WebEntry,
+    /// Health checks.
+    #[serde(default)]
+    pub(crate) health: Health,
+    /// Path whose answer below 500 means healthy; by default a TCP connect is enough.
+    pub(crate) health_path: Option<String>,
+}
+
+/// TLS towards a cell.
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct CellTls {
+    /// PEM roots; by default the system's.
+    pub(crate) ca: Option<String>,
+    /// Name the certificate must hold; by default the endpoint's host.
+    pub(crate) name: Option<String>,
+}
+
+/// How a logged-in user enters the web side of a cell.
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct WebEntry {
+    /// By signed headers: `Remote-User` and `Guichet-Identity`.
+    pub(crate) identity_headers: Option<IdentityHeaders>,
+}
+
+/// Entry by signed headers.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct IdentityHeaders {
+    /// File with the HMAC key shared with the cell, at least 32 bytes.
+    pub(crate) key_file: String,
+}
+
+/// Health checks of endpoints.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Health {
+    /// Between two checks.
+    pub(crate) interval: Lapse,
+    /// Longest time of one check.
+    pub(crate) timeout: Lapse,
+    /// Failures in a row that take an endpoint out.
+    #[schemars(range(min = 1, max = 100))]
+    pub(crate) failures: u32,
+    /// Successes in a row that bring it back.
+    #[schemars(range(min = 1, max = 100))]
+    pub(crate) successes: u32,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self { interval: Lapse::new("5s"), timeout: Lapse::new("2s"), failures: 3, successes: 2 }
+    }
+}
+
+/// IMAP back end of a cell.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CellImap {
+    /// `HOST:PORT`, equal in rank.
+    #[schemars(length(min = 1, max = 256))]
+    pub(crate) endpoints: Vec<String>,
+    /// TLS to them; absent: none.
+    #[serde(default)]
+    pub(crate) tls: CellMailTls,
+    /// Let passwords and mail travel in the clear to endpoints that are not loopback.
+    #[serde(default)]
+    pub(crate) dangerous_plaintext: bool,
+    /// How the gateway logs in for a user; by default with the user's password.
+    #[serde(default)]
+    pub(crate) login: MailLogin,
+    /// How the cell learns the client's address.
+    #[serde(default)]
+    pub(crate) client_address: ClientAddress,
+    /// Health checks.
+    #[serde(default)]
+    pub(crate) health: Health,
+}
+
+/// TLS towards a mail back end: at most one kind.
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct CellMailTls {
+    /// From the first byte.
+    pub(crate) implicit: Option<CellTls>,
+    /// By STARTTLS, required.
+    pub(crate) starttls: Option<CellTls>,
+}
+
+/// How the gateway logs in at a cell: at most one kind.
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct MailLogin {
+    /// With the password the user gave.
+    pub(crate) password: Option<PasswordLogin>,
+    /// As a master user.
+    pub(crate) master: Option<MasterLogin>,
+}
+
+/// Login with the password the user gave; it has no settings.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PasswordLogin {}
+
+/// Login as a master user.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MasterLogin {
+    /// Name of the master user.
+    pub(crate) username: String,
+    /// File with its password.
+    pub(crate) password_file: String,
+}
+
+/// How a cell learns the client's address.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ClientAddress {
+    /// Not at all.
+    None,
+    /// By the IMAP ID command before login.
+    #[default]
+    Id,
+    /// By a PROXY v2 header before anything.
+    ProxyV2,
+}

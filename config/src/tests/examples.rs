@@ -1,0 +1,150 @@
+//! The examples load, and say what they are meant to say.
+
+use std::time::Duration;
+
+use super::{Copy, EXAMPLES};
+use crate::{
+    Category, CellMailTls, ClientAddress, Directory, FallbackPolicy, Forced, ListenerKind, MailLogin, MailTls, WebEntry,
+};
+
+#[test]
+fn every_example_loads() {
+    for example in EXAMPLES {
+        assert_eq!(Copy::of(example).report(), "", "{example}");
+    }
+}
+
+#[test]
+fn the_minimal_example_has_defaults_for_the_rest() {
+    let copy = Copy::of("minimal.toml");
+    let config = copy.load().unwrap();
+    assert_eq!((config.node.name.as_str(), config.public.origin.as_str()), ("mail.example", "https://mail.example"));
+    assert_eq!(config.public.certificates, copy.path("tls"));
+    assert_eq!(config.management.bind, "127.0.0.1:9443".parse().unwrap());
+    assert_eq!(config.management.token.expose(), "0123456789abcdef0123456789abcdef");
+    let names: Vec<&str> = config.listeners.iter().map(|listener| listener.id.as_str()).collect();
+    assert_eq!(names, ["http", "https", "imaps"]);
+    assert_eq!(config.listeners[2].kind, ListenerKind::Imap { tls: MailTls::Implicit });
+    assert!(config.saml.is_none() && config.federations.is_empty());
+    assert_eq!(config.availability.dwell, Duration::from_secs(300));
+    assert_eq!(config.session.lifetime, Duration::from_secs(36_000));
+    assert_eq!(config.limits.body_bytes_max, 100 << 20);
+    assert_eq!(config.limits.login_deadline, Duration::from_secs(60));
+
+    let Directory::Embedded(users) = &config.directory else { panic!("an embedded directory") };
+    let alice = &users.by_address[&"Alice@univ.example".parse().unwrap()];
+    assert_eq!(users.by_address[&"a.martin@univ.example".parse().unwrap()].address, alice.address);
+    assert_eq!((alice.category, alice.active, alice.cell.is_some()), (Some(Category::Staff), true, true));
+    assert!(!users.by_address[&"bob@univ.example".parse().unwrap()].active);
+
+    let cell = &config.cells[&"main".parse().unwrap()];
+    let web = cell.web.as_ref().unwrap();
+    let WebEntry::IdentityHeaders { key } = &web.entry;
+    assert_eq!((key.expose().len(), web.tls.is_none()), (32, true));
+    let imap = cell.imap.as_ref().unwrap();
+    assert!(matches!((&imap.tls, &imap.login), (CellMailTls::Plain, MailLogin::Password)));
+    assert_eq!(imap.client_address, ClientAddress::Id);
+
+    let tenant = &config.tenants[&"example".parse().unwrap()];
+    assert_eq!((tenant.name.en.as_str(), tenant.category), ("Université d'exemple", Category::Student));
+    assert_eq!(config.domains[&"univ.example".parse().unwrap()], tenant.id);
+}
+
+#[test]
+fn the_example_of_one_node_uses_what_it_writes() {
+    let config = Copy::of("one-node.toml").load().unwrap();
+    let Directory::Ldap(ldap) = &config.directory else { panic!("LDAP") };
+    assert_eq!(ldap.urls, ["ldap://ldap1.univ.example", "ldaps://ldap2.univ.example"]);
+    assert_eq!((ldap.start_tls, ldap.password.expose().as_str()), (true, "correct horse"));
+    assert_eq!(config.saml.as_ref().unwrap().entity_id, "https://mail.univ.example/saml/metadata");
+    let alpha = config.cells[&"alpha".parse().unwrap()].imap.as_ref().unwrap();
+    assert!(matches!(&alpha.login, MailLogin::Master { username, .. } if username == "guichet"));
+    let beta = config.cells[&"beta".parse().unwrap()].imap.as_ref().unwrap();
+    assert!(matches!(&beta.tls, CellMailTls::StartTls(tls) if tls.name.as_deref() == Some("beta.univ.example")));
+    let univ = &config.tenants[&"univ".parse().unwrap()];
+    assert_eq!((univ.fallback_staff, univ.fallback_students), (FallbackPolicy::Operator, FallbackPolicy::Auto));
+    assert_eq!(univ.idp.as_ref().unwrap().address_attributes.len(), 2);
+    assert_eq!(univ.idp_forced, None);
+}
+
+#[test]
+fn the_fleet_reads_its_tenants_from_their_files() {
+    let copy = Copy::of("fleet/fleet.toml");
+    let config = copy.load().unwrap();
+    assert_eq!(config.tenants.len(), 4);
+    assert_eq!(config.domains[&"université-sud.example".parse().unwrap()].as_str(), "univ-sud");
+    assert_eq!(config.tenants[&"univ-sud".parse().unwrap()].idp_forced, Some(Forced::Down));
+    assert_eq!(config.dns_servers[0], "192.0.2.53:53".parse().unwrap());
+    let balanced = config.listeners.iter().find(|listener| listener.id.as_str() == "balanced").unwrap();
+    assert_eq!(balanced.proxy_from.len(), 2);
+    assert!(config.management.tls.is_some());
+    let ends = &config.cells[&"beta".parse().unwrap()].web.as_ref().unwrap().endpoints;
+    assert_eq!(ends[1].to_string(), "[2001:db8:3::1]:8443");
+}
+
+#[test]
+fn keys_know_where_they_stand() {
+    let copy = Copy::of("fleet/fleet.toml");
+    let config = copy.load().unwrap();
+    let place = config.place("tenant.univ-sud.idp.saml.entity_id");
+    assert_eq!(
+        (place.file.as_path(), place.line, place.column),
+        (copy.path("tenants.d/univ-sud.toml").as_path(), 8, 13)
+    );
+    // A key that has its default points at its table, the table at its header.
+    let table = config.place("tenant.univ-sud.idp.saml");
+    assert_eq!((table.line, table.column), (7, 22));
+    assert_eq!(config.place("tenant.univ-nord.idp.saml.affiliation_attribute").line, 7);
+    assert_eq!(config.place("federation.renater.signing_keys[1]").column, 43);
+    assert_eq!((config.place("no.such.key").line, config.place("").line), (1, 1));
+    let problem = config.problem("tenant.univ-sud.idp.saml.entity_id", "unknown to the metadata", None);
+    assert!(
+        problem
+            .to_string()
+            .ends_with("univ-sud.toml:8:13: tenant.univ-sud.idp.saml.entity_id: unknown to the metadata")
+    );
+}
+
+#[test]
+fn secrets_do_not_show() {
+    let config = Copy::of("one-node.toml").load().unwrap();
+    let shown = format!("{config:?}");
+    for secret in ["0123456789abcdef", "correct horse", "master secret"] {
+        assert!(!shown.contains(secret), "{secret}");
+    }
+    let config = Copy::of("minimal.toml").load().unwrap();
+    assert!(!format!("{config:?}").contains("argon2id"));
+}
+
+#[test]
+fn a_bogus_key_in_any_table_is_found_on_its_line() {
+    for example in EXAMPLES {
+        let names: Vec<String> = {
+            let copy = Copy::of(example);
+            let tenants = std::fs::read_dir(copy.path("tenants.d")).into_iter().flatten();
+            let tenants = tenants.map(|file| format!("tenants.d/{}", file.unwrap().file_name().to_str().unwrap()));
+            tenants.chain([copy.main_name()]).collect()
+        };
+        for name in names {
+            let lines: Vec<String> = {
+                let text = std::fs::read_to_string(Copy::of(example).path(&name)).unwrap();
+                text.lines().map(str::to_owned).collect()
+            };
+            for (index, header) in lines.iter().enumerate().filter(|(_, line)| line.starts_with('[')) {
+                let table = header.trim_matches(['[', ']']);
+                let copy = Copy::of(example);
+                let mut lines = lines.clone();
+                lines.insert(index + 1, "bogus = 1".to_owned());
+                copy.write(&name, &lines.join("\n"));
+                let expected = if matches!(table, "listener" | "cell" | "tenant" | "federation") {
+                    continue;
+                } else {
+                    format!("{name}:{}:1: {table}.bogus: unknown key, expected ", index + 2)
+                };
+                let report = copy.report();
+                assert!(report.starts_with(&expected), "{header}: {report}");
+                assert_eq!(report.lines().filter(|line| !line.starts_with(' ')).count(), 1, "{report}");
+            }
+        }
+    }
+}
