@@ -1,0 +1,17 @@
+//! Protocols without input or output: bytes and time in, steps out.
+//!
+//! A dialogue is what a protocol says before the hand-off. It owns no socket, reads no clock and knows no configuration;
+//! one driver in the gateway meets the sockets. Lines and literals are split, with a bound on both, before parsing.
+
+pub mod dialogue;
+pub mod http1;
+pub mod imap;
+mod input;
+mod line;
+#[cfg(any(test, feature = "properties"))]
+pub mod properties;
+pub mod proxy_header;
+pub mod sasl;
+
+pub use dialogue::{Answer, CloseReason, LoginRequest, Mechanism, Step};
+pub use input::{InputBuf, SecretText};

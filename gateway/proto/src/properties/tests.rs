@@ -1,0 +1,212 @@
+use proptest::{prelude::*, sample::select};
+
+use crate::proxy_header::write_v2;
+
+fn cuts() -> impl Strategy<Value = Vec<usize>> {
+    prop::collection::vec(1_usize..40, 1..6)
+}
+
+/// Bytes made of pieces a parser knows, so that they come far, and of noise.
+fn bytes_of(pieces: &'static [&'static str]) -> impl Strategy<Value = Vec<u8>> {
+    let piece = prop_oneof![
+        8 => select(pieces).prop_map(|piece| piece.as_bytes().to_vec()),
+        1 => prop::collection::vec(any::<u8>(), 0..6),
+    ];
+    prop::collection::vec(piece, 0..24).prop_map(|pieces| pieces.concat())
+}
+
+const CLIENT: &[&str] = &[
+    "a ",
+    "b2 ",
+    "LOGIN ",
+    "LOGIN alice secret\r\n",
+    "AUTHENTICATE PLAIN",
+    "AUTHENTICATE PLAIN\r\n",
+    " AGEAYg==\r\n",
+    "AGEAYg==\r\n",
+    "*\r\n",
+    "NOOP\r\n",
+    "c NOOP\r\n",
+    "CAPABILITY\r\n",
+    "ID NIL\r\n",
+    "ID (\"a\" ",
+    "\"",
+    "\\",
+    "STARTTLS\r\n",
+    "LOGOUT\r\n",
+    "{3}\r\n",
+    "{1+}\r\n",
+    "{3+}\r\n",
+    "{5000}\r\n",
+    "{5000+}\r\n",
+    "{0+}\r\n",
+    "bob",
+    " ",
+    "\r\n",
+    "\n",
+    "\r",
+    "\0",
+    "(",
+    ")",
+    "GET / HTTP/1.1\r\n",
+    "SELECT x\r\n",
+    "=",
+    "\u{e9}",
+    "{",
+    "}",
+];
+
+const CELL: &[&str] = &[
+    "* OK ready\r\n",
+    "* OK [CAPABILITY IMAP4rev1 SASL-IR ID AUTH=PLAIN] hi\r\n",
+    "* OK [CAPABILITY IMAP4rev1 LITERAL+] hi\r\n",
+    "* OK [CAPABILITY IMAP4rev1 AUTH=PLAIN] hi\r\n",
+    "* CAPABILITY IMAP4rev1 AUTH=PLAIN\r\n",
+    "* CAPABILITY IMAP4rev1\r\n",
+    "G1 OK done\r\n",
+    "G2 OK done\r\n",
+    "G3 OK [CAPABILITY IMAP4rev1] in\r\n",
+    "G1 NO [LIMIT] x\r\n",
+    "G2 NO no\r\n",
+    "+ \r\n",
+    "+\r\n",
+    "* BYE\r\n",
+    "* PREAUTH\r\n",
+    "* ID (\"a\" \"b\")\r\n",
+    "* 3 EXISTS\r\n",
+    "\r\n",
+    "\n",
+    "G1 ",
+    "* ",
+    "\r",
+];
+
+const HEAD: &[&str] = &[
+    "GET / HTTP/1.1\r\n",
+    "POST /x HTTP/1.0\r\n",
+    "GET http://a.fr/ HTTP/1.1\r\n",
+    "Host: a.fr\r\n",
+    "Host: a.fr\r\n\r\n",
+    "X: y\r\n",
+    "Content-Length: 3\r\n",
+    "Transfer-Encoding: chunked\r\n",
+    "Connection: close\r\n",
+    "\r\n",
+    "\r\n\r\n",
+    "\n",
+    "\r",
+    " ",
+    ":",
+    "\0",
+    "a",
+];
+
+const PROXY: &[&[u8]] = &[
+    b"",
+    b"PROXY ",
+    b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n",
+    b"\r\n\r\n\0\r\nQUIT\n",
+    b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0",
+];
+
+proptest! {
+    #[test]
+    fn any_cutting_gives_a_client_the_same_transcript(
+        bytes in bytes_of(CLIENT), cuts in cuts(), answers in any::<u64>(), tls in any::<bool>(),
+    ) {
+        super::imap_client(&bytes, &cuts, answers, tls);
+    }
+
+    #[test]
+    fn any_length_of_line_is_cut_alike(
+        start in select(&["a AUTHENTICATE PLAIN ", "a LOGIN b ", "a AUTHENTICATE PLAIN\r\n", "a ID (\"", ""][..]),
+        length in prop_oneof![8_100_usize..8_220, 12_200_usize..12_500, 33_000_usize..40_000],
+        cut in 1_usize..20_000,
+    ) {
+        let bytes = format!("{start}{}\r\nb NOOP\r\n", "A".repeat(length));
+        super::imap_client(bytes.as_bytes(), &[cut], 7, true);
+    }
+
+    #[test]
+    fn any_cutting_of_a_cells_bytes_leads_to_the_same_end(bytes in bytes_of(CELL), cuts in cuts(), starttls in any::<bool>()) {
+        super::imap_cell(&bytes, &cuts, starttls);
+    }
+
+    #[test]
+    fn any_cutting_of_a_head_gets_the_same_verdict(bytes in bytes_of(HEAD), cuts in cuts()) {
+        super::http1_gate(&bytes, &cuts);
+    }
+
+    #[test]
+    fn heads_around_their_bounds_get_the_same_verdict(
+        start in select(&["GET /", "GET / HTTP/1.1\r\nX: ", "\r\n", "\r\nGET /"][..]),
+        length in prop_oneof![8_150_usize..8_260, 32_700_usize..32_800],
+        end in select(&["\r\n\r\n", " HTTP/1.0\r\n\r\n", "\n", ""][..]),
+        cut in 1_usize..9_000,
+    ) {
+        super::http1_gate(format!("{start}{}{end}", "a".repeat(length)).as_bytes(), &[cut]);
+    }
+
+    #[test]
+    fn any_proxy_header_gets_one_verdict(
+        start in select(PROXY),
+        noise in prop::collection::vec(any::<u8>(), 0..700),
+    ) {
+        super::proxy_header(&[start, &noise].concat());
+    }
+
+    #[test]
+    fn addresses_survive_a_proxy_header(source in any::<std::net::SocketAddr>(), destination in any::<std::net::SocketAddr>()) {
+        super::proxy_header(&write_v2(source, destination));
+    }
+
+    #[test]
+    fn any_sasl_line_is_read_or_refused(line in prop_oneof![
+        prop::collection::vec(any::<u8>(), 0..60),
+        "[A-Za-z0-9+/]{0,60}={0,2}".prop_map(String::into_bytes),
+    ]) {
+        super::sasl_plain(&line);
+    }
+}
+
+#[test]
+fn no_password_comes_back_in_a_reply() {
+    use std::{
+        sync::Arc,
+        time::{Duration, Instant},
+    };
+
+    use crate::{
+        InputBuf, Step,
+        imap::{ImapDialogue, ImapProfile},
+    };
+
+    let profile = Arc::new(ImapProfile {
+        tls: true,
+        extra_capabilities: Arc::from([]),
+        login_deadline: Duration::from_secs(60),
+        hostname: Arc::from("h"),
+    });
+    for command in [
+        "a LOGIN alice hunter2",
+        "a LOGIN alice hunter2 x",
+        "a LOGIN alice \"hunter2",
+        "a hunter2 x",
+        "a AUTHENTICATE PLAIN hunter2",
+        "a AUTHENTICATE hunter2",
+        "a AUTHENTICATE PLAIN\r\nhunter2",
+        "hunter2+ NOOP",
+        "a ID (\"x\" hunter2)",
+    ] {
+        let now = Instant::now();
+        let Step::Wait { next, .. } = ImapDialogue::greet(profile.clone(), now) else { panic!("greets") };
+        let mut input = InputBuf::new();
+        input.extend(format!("{command}\r\n").as_bytes());
+        let shown = match next.on_bytes(&mut input, now) {
+            step @ (Step::Ask { .. } | Step::Upgrade { .. } | Step::HandOff { .. }) => format!("{step:?}"),
+            Step::Wait { reply, next, .. } => format!("{} {next:?}", reply.escape_ascii()),
+            Step::Close { reply, .. } => reply.escape_ascii().to_string(),
+        };
+        assert!(!shown.contains("hunter2"), "{command:?}: {shown}");
+    }
+}
