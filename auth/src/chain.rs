@@ -1,0 +1,281 @@
+//! The way of a password: throttle, cache, directory.
+//!
+//! ```text
+//! source refused? -> name and password usable? -> user refused? -> cache -> one question at a time -> directory
+//! ```
+
+mod flight;
+
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use guichet_config::{Address, Config, Directory as Configured, Limits, Secret, TenantId, Users};
+use tracing::warn;
+
+use self::flight::{Flights, Question};
+use crate::{
+    Decision, DenyReason, Identity, Method, Protocol, UnavailableReason,
+    directory::{Account, Directory, DirectoryError, Embedded, Ldap, Lookup, Verdict},
+    password::{Cached, PasswordCache, Verifier},
+    throttle::LoginThrottle,
+};
+
+/// One try to log in with a password.
+#[derive(Debug)]
+pub struct Attempt<'a> {
+    /// As the client typed it.
+    pub username: &'a str,
+    /// As the client typed it.
+    pub password: &'a Secret<String>,
+    /// By which protocol.
+    pub protocol: Protocol,
+    /// What it earns: [`Method::Password`](crate::Method) or [`Method::Fallback`](crate::Method).
+    pub method: AuthMethod,
+    /// From where.
+    pub source: IpAddr,
+}
+
+/// Which method a good password earns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthMethod {
+    /// Plain password login.
+    Password,
+    /// Login by fallback.
+    Fallback,
+}
+
+/// A decision and where it came from.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The answer.
+    pub decision: Decision,
+    /// Who gave it.
+    pub source: Source,
+}
+
+/// Who gave an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// The throttle, or a rule that needs no directory (no address, empty password, full queue).
+    Rule,
+    /// The password cache.
+    Cache,
+    /// The directory.
+    Directory,
+}
+
+impl Source {
+    /// For metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Rule => "rule",
+            Self::Cache => "cache",
+            Self::Directory => "directory",
+        }
+    }
+}
+
+/// Answers password logins. Cheap to share; made anew at each reload, with the cache and throttle of the one before
+/// where they still fit.
+#[derive(Debug)]
+pub struct Authenticator {
+    config: Arc<Config>,
+    directory: Arc<dyn Directory>,
+    cache: Arc<PasswordCache>,
+    throttle: Arc<LoginThrottle>,
+    flights: Arc<Flights>,
+}
+
+impl Authenticator {
+    /// Builds the chain the configuration asks for; opens no connection yet. The cache of `before` is kept while its
+    /// settings and the directory's are the same, the throttle while its settings are.
+    ///
+    /// # Errors
+    /// A TLS root file that cannot be used.
+    pub fn new(config: Arc<Config>, before: Option<&Self>) -> Result<Self, DirectoryError> {
+        let directory: Arc<dyn Directory> = match &config.directory {
+            Configured::Embedded(users) => Arc::new(Embedded::new(users.clone())),
+            Configured::Ldap(ldap) => Arc::new(Ldap::new(ldap)?),
+        };
+        Ok(Self::with_directory(config, directory, before))
+    }
+
+    fn with_directory(config: Arc<Config>, directory: Arc<dyn Directory>, before: Option<&Self>) -> Self {
+        let limits = &config.limits;
+        let cache = before
+            .filter(|before| same_cache(&before.config.limits, limits))
+            .filter(|before| same_directory(&before.config.directory, &config.directory))
+            .map_or_else(
+                || Arc::new(PasswordCache::new(limits.password_cache_entries, limits.password_cache_ttl)),
+                |before| Arc::clone(&before.cache),
+            );
+        let throttle = before
+            .filter(|before| same_throttle(&before.config.limits, limits))
+            .map_or_else(|| Arc::new(LoginThrottle::new(limits)), |before| Arc::clone(&before.throttle));
+        Self { config, directory, cache, throttle, flights: Arc::default() }
+    }
+
+    /// Decides one attempt.
+    pub async fn decide(&self, attempt: &Attempt<'_>) -> Outcome {
+        let now = Instant::now();
+        let limited = !self.config.limits.exempt.iter().any(|network| network.contains(&attempt.source.to_canonical()));
+        if limited && self.throttle.refuses_source(attempt.source, now) {
+            return Outcome::rule(Decision::Unavailable(UnavailableReason::Throttled));
+        }
+        let password = attempt.password.expose();
+        let usable = !password.is_empty() && password.len() <= PASSWORD_BYTES_MAX && !password.contains('\0');
+        let (true, Ok(user)) = (usable, attempt.username.parse::<Address>()) else {
+            return Outcome::rule(Decision::Deny(DenyReason::BadCredential));
+        };
+        if limited && self.throttle.refuses_user(&user, attempt.source, now) {
+            return Outcome::rule(Decision::Unavailable(UnavailableReason::Throttled));
+        }
+
+        // An address of no tenant goes the same way, so that it takes the same time, and is refused at its end.
+        let tenant = self.tenant_of(&user);
+        let key = self.cache.key(tenant, &user, attempt.protocol);
+        let verifier = self.cache.verifier(&key, attempt.password);
+        let (verdict, source) = match self.cache.check(&key, &verifier, now) {
+            Cached::Good(account) => (Verdict::Valid(account), Source::Cache),
+            Cached::Bad => (Verdict::BadCredential, Source::Cache),
+            Cached::Unknown => {
+                let question = Question { user: user.clone(), password: attempt.password.clone(), key, verifier };
+                match self.flights.ask(question, &self.directory, &self.cache).await {
+                    Some(verdict) => (verdict, Source::Directory),
+                    None => return Outcome::rule(Decision::Unavailable(UnavailableReason::Overloaded)),
+                }
+            }
+        };
+        let decision = match tenant {
+            Some(tenant) => self.decision(tenant, verdict, attempt.method),
+            None if verdict == Verdict::Unavailable => Decision::Unavailable(UnavailableReason::Directory),
+            None => Decision::Deny(DenyReason::BadCredential),
+        };
+        if limited && source == Source::Directory {
+            self.count(&decision, &user, attempt.source, &verifier);
+        }
+        Outcome { decision, source }
+    }
+
+    /// What the directory knows of an address proven otherwise (SAML): its account, no account, or nobody can tell.
+    pub async fn lookup(&self, address: &Address) -> Lookup {
+        tokio::time::timeout(LOOKUP_TIMEOUT, self.directory.lookup(address)).await.unwrap_or(Lookup::Unavailable)
+    }
+
+    /// Completes an identity proven by SAML with the directory's facts (address, category, cell, status).
+    pub async fn complete(&self, identity: Identity) -> Decision {
+        match self.lookup(&identity.address).await {
+            Lookup::Unknown => Decision::Allow(identity),
+            Lookup::Unavailable => Decision::Unavailable(UnavailableReason::Directory),
+            Lookup::Found(account) if !self.belongs(&account, &identity.tenant) => {
+                Decision::Unavailable(UnavailableReason::Directory)
+            }
+            Lookup::Found(account) if !account.active => Decision::Deny(DenyReason::AccountRefused),
+            Lookup::Found(account) => Decision::Allow(Identity {
+                address: account.address,
+                category: account.category.unwrap_or(identity.category),
+                cell: account.cell,
+                ..identity
+            }),
+        }
+    }
+
+    fn tenant_of(&self, user: &Address) -> Option<&TenantId> {
+        // The domain of an address is a domain in canonical form already: its parsing cannot change it.
+        user.domain().parse().ok().and_then(|domain| self.config.domains.get(&domain))
+    }
+
+    fn decision(&self, tenant: &TenantId, verdict: Verdict, method: AuthMethod) -> Decision {
+        let account = match verdict {
+            Verdict::Valid(account) if account.active => account,
+            Verdict::Valid(_) | Verdict::AccountRefused => return Decision::Deny(DenyReason::AccountRefused),
+            Verdict::BadCredential => return Decision::Deny(DenyReason::BadCredential),
+            Verdict::Unavailable => return Decision::Unavailable(UnavailableReason::Directory),
+        };
+        let Some(settings) = self.config.tenants.get(tenant) else {
+            return Decision::Deny(DenyReason::BadCredential);
+        };
+        if !self.belongs(&account, tenant) {
+            return Decision::Unavailable(UnavailableReason::Directory);
+        }
+        Decision::Allow(Identity {
+            address: account.address,
+            tenant: tenant.clone(),
+            category: account.category.unwrap_or(settings.category),
+            cell: account.cell,
+            method: match method {
+                AuthMethod::Password => Method::Password,
+                AuthMethod::Fallback => Method::Fallback,
+            },
+        })
+    }
+
+    /// Whether the canonical address stays with the tenant the user came for: a directory that leads to another
+    /// tenant's mailbox is not to be believed.
+    fn belongs(&self, account: &Account, tenant: &TenantId) -> bool {
+        let belongs = self.tenant_of(&account.address) == Some(tenant);
+        if !belongs {
+            warn!(%tenant, user = %account.address, "The directory's canonical address belongs to no domain of the tenant.");
+        }
+        belongs
+    }
+
+    fn count(&self, decision: &Decision, user: &Address, source: IpAddr, password: &Verifier) {
+        match decision {
+            Decision::Allow(_) => self.throttle.on_success(user, source),
+            Decision::Deny(DenyReason::BadCredential) => {
+                self.throttle.on_failure(user, source, password, Instant::now());
+            }
+            Decision::Deny(DenyReason::AccountRefused) | Decision::Unavailable(_) => {}
+        }
+    }
+}
+
+impl Outcome {
+    fn rule(decision: Decision) -> Self {
+        Self { decision, source: Source::Rule }
+    }
+}
+
+fn same_cache(one: &Limits, other: &Limits) -> bool {
+    (one.password_cache_entries, one.password_cache_ttl) == (other.password_cache_entries, other.password_cache_ttl)
+}
+
+fn same_throttle(one: &Limits, other: &Limits) -> bool {
+    let settings =
+        |limits: &Limits| (limits.login_failures_per_source, limits.login_failures_per_user, limits.login_window);
+    settings(one) == settings(other)
+}
+
+/// Whether what one directory said still holds for the other.
+fn same_directory(one: &Configured, other: &Configured) -> bool {
+    match (one, other) {
+        (Configured::Embedded(one), Configured::Embedded(other)) => same_users(one, other),
+        // Stars stand for the service account's password in both: who searches does not change what is found.
+        (Configured::Ldap(one), Configured::Ldap(other)) => format!("{one:?}") == format!("{other:?}"),
+        _ => false,
+    }
+}
+
+fn same_users(one: &Users, other: &Users) -> bool {
+    one.by_address.len() == other.by_address.len()
+        && one.by_address.iter().all(|(address, user)| {
+            other.by_address.get(address).is_some_and(|same| {
+                same.address == user.address
+                    && same.password.expose() == user.password.expose()
+                    && (same.category, same.active, &same.cell) == (user.category, user.active, &user.cell)
+            })
+        })
+}
+
+/// Longer passwords are not looked at.
+const PASSWORD_BYTES_MAX: usize = 1024;
+
+/// A search of the directory, all servers tried.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests;

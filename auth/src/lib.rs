@@ -1,0 +1,20 @@
+//! Who are you: decisions are pure, wires are thin.
+//!
+//! Three doors lead to an [`Identity`]: a password ([`Authenticator`], against the directory), a SAML Response
+//! ([`saml`]), and a sealed [`session`] cookie that one of the first two earned. Every door answers with a [`Decision`]
+//! and never mixes its answers: only [`Decision::Unavailable`] may lead to a fallback.
+
+pub mod availability;
+mod chain;
+mod clock;
+mod decision;
+pub mod directory;
+pub mod password;
+pub mod saml;
+pub mod session;
+pub mod store;
+mod throttle;
+
+pub use chain::{Attempt, AuthMethod, Authenticator, Outcome, Source};
+pub use clock::{Clock, ManualClock, SystemClock, WallTime};
+pub use decision::{Decision, DenyReason, Identity, Method, Protocol, UnavailableReason};

@@ -1,0 +1,308 @@
+//! From the form field to a verified assertion: limits, structure, signatures, decryption, in this order.
+//!
+//! ```text
+//! base64 → UTF-8 → one tree → count and place of assertions and signatures → issuer → Response signature
+//!        → decryption (only now: a signature vouches for the ciphertext, or it is GCM) → whole document again
+//!        → count and place again → Assertion signature → Verified
+//! ```
+//!
+//! [`Verified`] is made here only; nothing else hands attributes to the rest of the gateway.
+
+use std::ops::Range;
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use bergshamra_keys::KeysManager;
+use uppsala::{Document, NodeId};
+
+use super::{
+    IdpMetadata, Refusal, ServiceProvider,
+    decrypt::{self, DecryptFault, Sealed},
+    signature::{self, SignatureFault},
+    xml::{self, DS, SAML, SAMLP, XENC, XmlFault},
+};
+
+/// A Response whose assertion is covered by a valid signature of the IdP.
+pub(super) struct Verified<'d, 'a> {
+    response: (&'d Document<'a>, NodeId),
+    response_signed: bool,
+    assertion: (&'d Document<'a>, NodeId),
+}
+
+impl<'d, 'a> Verified<'d, 'a> {
+    /// The Response element. Not covered by a signature unless [`Self::response_signed`].
+    pub(super) fn response(&self) -> (&'d Document<'a>, NodeId) {
+        self.response
+    }
+
+    /// Whether a valid signature covers the Response.
+    pub(super) fn response_signed(&self) -> bool {
+        self.response_signed
+    }
+
+    /// The Assertion, covered by a signature.
+    pub(super) fn assertion(&self) -> (&'d Document<'a>, NodeId) {
+        self.assertion
+    }
+}
+
+/// The text inside the form field.
+pub(super) fn decode(field: &[u8]) -> Result<String, Refusal> {
+    if field.len() > FIELD_BYTES_MAX {
+        return Err(Refusal::TooLarge);
+    }
+    // IdPs break lines at 76 columns; nothing else than base64 is skipped.
+    let bare: Vec<u8> = field.iter().copied().filter(|byte| !matches!(byte, b'\r' | b'\n')).collect();
+    let bytes = BASE64_STANDARD.decode(bare).map_err(|_| Refusal::Encoding)?;
+    String::from_utf8(bytes).map_err(|_| Refusal::Encoding)
+}
+
+/// Verifies `text` and hands what is verified to `then`. `assertion_signature_only` accepts an unsigned Response around
+/// a signed Assertion.
+pub(super) fn verify<R>(
+    text: &str,
+    sp: &ServiceProvider,
+    idp: &IdpMetadata,
+    assertion_signature_only: bool,
+    then: impl FnOnce(&Verified<'_, '_>) -> Result<R, Refusal>,
+) -> Result<R, Refusal> {
+    let doc = xml::parse(text)?;
+    let layout = Layout::read(&doc)?;
+    let response = layout.response;
+    issuer(&doc, response, idp, layout.response_signature.is_some())?;
+    let keys = signature::keys_of(idp.signing_certificates.iter().map(Vec::as_slice));
+    layout.check_shapes(&doc)?;
+    if let Some(signature) = layout.response_signature {
+        signature::verify(&doc, text, signature, response, &keys)?;
+    }
+    let response_signed = layout.response_signature.is_some();
+    let unsigned_is_fine = response_signed || assertion_signature_only;
+    match layout.content {
+        Content::Nothing => Err(status(&doc, response, response_signed).err().unwrap_or(Refusal::AssertionCount)),
+        Content::Plain { assertion, signature } => {
+            if signature.is_some() && !unsigned_is_fine {
+                return Err(Refusal::ResponseUnsigned);
+            }
+            verify_assertion(&doc, text, assertion, signature, response_signed, &keys)?;
+            issuer(&doc, assertion, idp, true)?;
+            then(&Verified { response: (&doc, response), response_signed, assertion: (&doc, assertion) })
+        }
+        Content::Encrypted(node) => {
+            if !unsigned_is_fine {
+                return Err(Refusal::ResponseUnsigned);
+            }
+            let sealed = Sealed::read(&doc, node, sp.entity_id(), response_signed)?;
+            let (opened, place) = sealed.open(text, sp.decryption_keys())?;
+            let inner = xml::parse(&opened)?;
+            let (assertion, signature) = opened_assertion(&inner, &place)?;
+            verify_assertion(&inner, &opened, assertion, signature, response_signed, &keys)?;
+            issuer(&inner, assertion, idp, true)?;
+            then(&Verified { response: (&doc, response), response_signed, assertion: (&inner, assertion) })
+        }
+    }
+}
+
+fn verify_assertion(
+    doc: &Document<'_>,
+    source: &str,
+    assertion: NodeId,
+    signature: Option<NodeId>,
+    response_signed: bool,
+    keys: &KeysManager,
+) -> Result<(), Refusal> {
+    match signature {
+        // Present and wrong is fatal, whatever the Response's own signature says.
+        Some(signature) => Ok(signature::verify(doc, source, signature, assertion, keys)?),
+        None if response_signed => Ok(()),
+        None => Err(Refusal::Unsigned),
+    }
+}
+
+/// Where the parts of a Response stand.
+struct Layout {
+    response: NodeId,
+    response_signature: Option<NodeId>,
+    content: Content,
+}
+
+enum Content {
+    /// As when the IdP answers with an error.
+    Nothing,
+    Plain {
+        assertion: NodeId,
+        signature: Option<NodeId>,
+    },
+    Encrypted(NodeId),
+}
+
+impl Layout {
+    fn read(doc: &Document<'_>) -> Result<Self, Refusal> {
+        let response = response_of(doc)?;
+        let assertions = xml::everywhere(doc, SAML, "Assertion");
+        let encrypted = xml::everywhere(doc, SAML, "EncryptedAssertion");
+        let content = match (assertions.as_slice(), encrypted.as_slice()) {
+            ([], []) => Content::Nothing,
+            ([assertion], []) if doc.parent(*assertion) == Some(response) => {
+                let signature = signature_of(doc, *assertion)?;
+                Content::Plain { assertion: *assertion, signature }
+            }
+            ([], [encrypted]) if doc.parent(*encrypted) == Some(response) => Content::Encrypted(*encrypted),
+            _ => return Err(Refusal::AssertionCount),
+        };
+        let ciphertexts = xml::everywhere(doc, XENC, "EncryptedData").len();
+        if ciphertexts > 1 || (ciphertexts == 1 && !matches!(content, Content::Encrypted(_))) {
+            return Err(Refusal::EncryptionShape);
+        }
+        let response_signature = signature_of(doc, response)?;
+        let inner = match content {
+            Content::Plain { signature, .. } => signature,
+            _ => None,
+        };
+        let placed = usize::from(response_signature.is_some()) + usize::from(inner.is_some());
+        if xml::everywhere(doc, DS, "Signature").len() != placed {
+            return Err(Refusal::SignaturePlace);
+        }
+        Ok(Self { response, response_signature, content })
+    }
+
+    /// Every signature must have the plain shape before any of them is worked on.
+    fn check_shapes(&self, doc: &Document<'_>) -> Result<(), Refusal> {
+        if let Some(signature) = self.response_signature {
+            signature::check_shape(doc, signature, self.response)?;
+        }
+        if let Content::Plain { assertion, signature: Some(signature) } = self.content {
+            signature::check_shape(doc, signature, assertion)?;
+        }
+        Ok(())
+    }
+}
+
+fn response_of(doc: &Document<'_>) -> Result<NodeId, Refusal> {
+    let response = doc.document_element().ok_or(Refusal::NotAResponse)?;
+    let sound = xml::is(doc, response, SAMLP, "Response")
+        && xml::attribute(doc, response, "Version") == Some("2.0")
+        && xml::attribute(doc, response, "ID").is_some_and(signature::is_id);
+    if sound { Ok(response) } else { Err(Refusal::NotAResponse) }
+}
+
+fn signature_of(doc: &Document<'_>, node: NodeId) -> Result<Option<NodeId>, Refusal> {
+    xml::single(doc, node, DS, "Signature").map_err(|()| Refusal::SignaturePlace)
+}
+
+/// The one Assertion of a decrypted document: it must be all that the plaintext holds.
+fn opened_assertion(doc: &Document<'_>, place: &Range<usize>) -> Result<(NodeId, Option<NodeId>), Refusal> {
+    let response = response_of(doc)?;
+    let encrypted = xml::everywhere(doc, SAML, "EncryptedAssertion");
+    let assertions = xml::everywhere(doc, SAML, "Assertion");
+    let ([encrypted], [assertion]) = (encrypted.as_slice(), assertions.as_slice()) else {
+        return Err(Refusal::AssertionCount);
+    };
+    let in_place = doc.parent(*assertion) == Some(*encrypted)
+        && doc.parent(*encrypted) == Some(response)
+        && doc.node_range(*assertion).as_ref() == Some(place);
+    if !in_place {
+        return Err(Refusal::AssertionCount);
+    }
+    // An EncryptedKey beside the data stays where it was; anything else encrypted would go unread.
+    let beside = xml::children(doc, *encrypted, XENC, "EncryptedKey").count();
+    if decrypt::encrypted_parts(doc) != beside {
+        return Err(Refusal::EncryptionShape);
+    }
+    let signature = signature_of(doc, *assertion)?;
+    let outer = signature_of(doc, response)?;
+    let placed = usize::from(signature.is_some()) + usize::from(outer.is_some());
+    if xml::everywhere(doc, DS, "Signature").len() != placed {
+        return Err(Refusal::SignaturePlace);
+    }
+    Ok((*assertion, signature))
+}
+
+/// The Issuer must be the IdP that was asked (mix-up).
+fn issuer(doc: &Document<'_>, node: NodeId, idp: &IdpMetadata, required: bool) -> Result<(), Refusal> {
+    let Some(issuer) = xml::single(doc, node, SAML, "Issuer").map_err(|()| Refusal::Issuer)? else {
+        return if required { Err(Refusal::IssuerMissing) } else { Ok(()) };
+    };
+    let plain = xml::attribute(doc, issuer, "Format").is_none_or(|format| format == ENTITY);
+    let value = xml::text(doc, issuer).ok_or(Refusal::ValueNotPlain)?;
+    if plain && value == idp.entity_id { Ok(()) } else { Err(Refusal::Issuer) }
+}
+
+/// `Ok` for Success, else the most precise code that the specification knows.
+pub(super) fn status(doc: &Document<'_>, response: NodeId, signed: bool) -> Result<(), Refusal> {
+    let other = Refusal::Status { code: "other", signed };
+    let single = |node, local| xml::single(doc, node, SAMLP, local).ok().flatten();
+    let top = single(response, "Status").and_then(|status| single(status, "StatusCode"));
+    let Some(top) = top else { return Err(other) };
+    if xml::attribute(doc, top, "Value") == Some("urn:oasis:names:tc:SAML:2.0:status:Success") {
+        return Ok(());
+    }
+    let known = |node: NodeId| {
+        let value = xml::attribute(doc, node, "Value")?.strip_prefix("urn:oasis:names:tc:SAML:2.0:status:")?;
+        STATUS_CODES.iter().copied().find(|code| *code == value)
+    };
+    let code = single(top, "StatusCode").and_then(known).or_else(|| known(top));
+    Err(code.map_or(other, |code| Refusal::Status { code, signed }))
+}
+
+impl From<XmlFault> for Refusal {
+    fn from(fault: XmlFault) -> Self {
+        match fault {
+            XmlFault::Doctype => Self::Doctype,
+            XmlFault::Malformed | XmlFault::TooManyAttributes => Self::Malformed,
+            XmlFault::RelativeNamespace => Self::RelativeNamespace,
+            XmlFault::QualifiedId | XmlFault::DuplicateId => Self::AmbiguousId,
+        }
+    }
+}
+
+impl From<SignatureFault> for Refusal {
+    fn from(fault: SignatureFault) -> Self {
+        match fault {
+            SignatureFault::Shape => Self::SignatureShape,
+            SignatureFault::Algorithm => Self::SignatureAlgorithm,
+            SignatureFault::NoKey => Self::NoKey,
+            SignatureFault::Invalid => Self::SignatureInvalid,
+        }
+    }
+}
+
+impl From<DecryptFault> for Refusal {
+    fn from(fault: DecryptFault) -> Self {
+        match fault {
+            DecryptFault::Shape => Self::EncryptionShape,
+            DecryptFault::Algorithm => Self::EncryptionAlgorithm,
+            DecryptFault::Unauthenticated => Self::UnauthenticatedCipher,
+            DecryptFault::Undecryptable => Self::Undecryptable,
+        }
+    }
+}
+
+/// Real responses are 5 to 30 KiB.
+const FIELD_BYTES_MAX: usize = 256 * 1024;
+
+const ENTITY: &str = "urn:oasis:names:tc:SAML:2.0:nameid-format:entity";
+
+/// Core §3.2.2.2.
+const STATUS_CODES: [&str; 22] = [
+    "Requester",
+    "Responder",
+    "VersionMismatch",
+    "AuthnFailed",
+    "InvalidAttrNameOrValue",
+    "InvalidNameIDPolicy",
+    "NoAuthnContext",
+    "NoAvailableIDP",
+    "NoPassive",
+    "NoSupportedIDP",
+    "PartialLogout",
+    "ProxyCountExceeded",
+    "RequestDenied",
+    "RequestUnsupported",
+    "RequestVersionDeprecated",
+    "RequestVersionTooHigh",
+    "RequestVersionTooLow",
+    "ResourceNotRecognized",
+    "TooManyResponses",
+    "UnknownAttrProfile",
+    "UnknownPrincipal",
+    "UnsupportedBinding",
+];

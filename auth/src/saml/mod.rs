@@ -1,0 +1,23 @@
+//! SAML 2.0 Web Browser SSO, our side: requests out, one strict consumer in, metadata both ways.
+//!
+//! `samael` gives the types of what we write; what a stranger wrote is read by one XML tree (`uppsala`) and verified by
+//! the bergshamra crates on it. See `docs/decisions/0003-saml-reader.md`.
+
+mod attributes;
+mod decrypt;
+mod envelope;
+mod keys;
+pub mod metadata;
+mod refusal;
+pub mod request;
+pub mod response;
+mod signature;
+mod xml;
+
+pub use metadata::{IdpMetadata, MetadataError, MetadataIndex};
+pub use request::{Binding, Outgoing, ServiceProvider, SpError};
+pub use response::{Expected, Login, Refusal};
+
+#[cfg(test)]
+#[path = "tests/minter.rs"]
+mod minter;

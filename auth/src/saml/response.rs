@@ -1,0 +1,253 @@
+//! The consumer of a Response: bytes, keys and `now` in; an identity or a named refusal out.
+//!
+//! [`super::envelope`] verifies; here a verified assertion is held against what was asked (profiles §4.1.4.3).
+
+use std::time::Duration;
+
+use uppsala::{Document, NodeId};
+
+pub use super::refusal::Refusal;
+use super::{
+    IdpMetadata, ServiceProvider, attributes,
+    envelope::{self, Verified},
+    signature,
+    xml::{self, SAML},
+};
+use crate::{Identity, Method, WallTime};
+
+/// What the Response must answer. Everything is known before it is read.
+#[derive(Clone, Copy, Debug)]
+pub struct Expected<'a> {
+    /// The IdP of the pending request.
+    pub idp: &'a IdpMetadata,
+    /// ID of the pending AuthnRequest.
+    pub request_id: &'a str,
+    /// The tenant: its domains gate the address.
+    pub tenant: &'a guichet_config::Tenant,
+    /// Clock difference allowed.
+    pub clock_skew: Duration,
+    /// Now.
+    pub now: WallTime,
+}
+
+/// A verified login. Only [`consume`] makes one.
+#[derive(Clone, Debug)]
+pub struct Login {
+    identity: Identity,
+    replay_ids: Vec<String>,
+    replay_until: WallTime,
+    session_not_after: Option<WallTime>,
+}
+
+impl Login {
+    /// Who, by the IdP's signed word.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// IDs (Response, Assertion), each prefixed by the issuer: to be marked once in the store before the login counts.
+    pub fn replay_ids(&self) -> &[String] {
+        &self.replay_ids
+    }
+
+    /// Markers may be forgotten then. At most a day ahead: the pending request, which a replay must still match, lives
+    /// for minutes.
+    pub fn replay_until(&self) -> WallTime {
+        self.replay_until
+    }
+
+    /// SessionNotOnOrAfter: caps our session.
+    pub fn session_not_after(&self) -> Option<WallTime> {
+        self.session_not_after
+    }
+}
+
+/// Consumes the `SAMLResponse` form field.
+///
+/// # Errors
+/// The first check that failed.
+pub fn consume(field: &[u8], sp: &ServiceProvider, expected: &Expected<'_>) -> Result<Login, Refusal> {
+    let text = envelope::decode(field)?;
+    let assertion_signature_only = expected.tenant.idp.as_ref().is_some_and(|idp| idp.assertion_signature_only);
+    envelope::verify(&text, sp, expected.idp, assertion_signature_only, |verified| judge(verified, sp, expected))
+}
+
+fn judge(verified: &Verified<'_, '_>, sp: &ServiceProvider, expected: &Expected<'_>) -> Result<Login, Refusal> {
+    check_response(verified, sp, expected)?;
+    let (doc, assertion) = verified.assertion();
+    if xml::attribute(doc, assertion, "Version") != Some("2.0") {
+        return Err(Refusal::NotAResponse);
+    }
+    let assertion_id = xml::attribute(doc, assertion, "ID").filter(|id| signature::is_id(id));
+    let assertion_id = assertion_id.ok_or(Refusal::AmbiguousId)?;
+    expected.not_in_future(required_time(doc, assertion, "IssueInstant")?)?;
+    let confirmed_until = check_subject(doc, assertion, sp, expected)?;
+    check_conditions(doc, assertion, sp, expected)?;
+    let session_not_after = check_authentication(doc, assertion, expected)?;
+    let (response_doc, response) = verified.response();
+    let response_id = xml::attribute(response_doc, response, "ID").unwrap_or_default();
+    let issuer = &expected.idp.entity_id;
+    Ok(Login {
+        identity: identity(doc, assertion, expected)?,
+        replay_ids: vec![format!("{issuer} {response_id}"), format!("{issuer} {assertion_id}")],
+        replay_until: confirmed_until.plus(expected.clock_skew).min(expected.now.plus(REPLAY_MAX)),
+        session_not_after,
+    })
+}
+
+fn identity(doc: &Document<'_>, assertion: NodeId, expected: &Expected<'_>) -> Result<Identity, Refusal> {
+    let Expected { tenant, idp, .. } = expected;
+    let wanted = tenant.idp.as_ref().ok_or(Refusal::Issuer)?;
+    if wanted.entity_id != idp.entity_id {
+        return Err(Refusal::Issuer);
+    }
+    Ok(Identity {
+        address: attributes::address(doc, assertion, wanted, tenant, idp)?,
+        tenant: tenant.id.clone(),
+        category: attributes::category(doc, assertion, wanted, tenant, idp)?,
+        cell: None,
+        method: Method::Saml,
+    })
+}
+
+impl Expected<'_> {
+    /// Still before `end`, clock difference granted.
+    fn before(&self, end: WallTime) -> Result<(), Refusal> {
+        if self.now < end.plus(self.clock_skew) { Ok(()) } else { Err(Refusal::Expired) }
+    }
+
+    fn not_in_future(&self, start: WallTime) -> Result<(), Refusal> {
+        if start <= self.now.plus(self.clock_skew) { Ok(()) } else { Err(Refusal::NotYetValid) }
+    }
+
+    /// `NotBefore` and `NotOnOrAfter` of an element, each when present.
+    fn within(&self, doc: &Document<'_>, node: NodeId) -> Result<(), Refusal> {
+        if let Some(start) = optional_time(doc, node, "NotBefore")? {
+            self.not_in_future(start)?;
+        }
+        match optional_time(doc, node, "NotOnOrAfter")? {
+            Some(end) => self.before(end),
+            None => Ok(()),
+        }
+    }
+}
+
+fn check_response(verified: &Verified<'_, '_>, sp: &ServiceProvider, expected: &Expected<'_>) -> Result<(), Refusal> {
+    let (doc, response) = verified.response();
+    envelope::status(doc, response, verified.response_signed())?;
+    match xml::attribute(doc, response, "Destination") {
+        Some(destination) if destination == sp.acs_url() => {}
+        // Bindings §3.5.5.2: required where the message is signed.
+        None if !verified.response_signed() => {}
+        _ => return Err(Refusal::Destination),
+    }
+    if xml::attribute(doc, response, "InResponseTo") != Some(expected.request_id) {
+        return Err(Refusal::InResponseTo);
+    }
+    expected.not_in_future(required_time(doc, response, "IssueInstant")?)
+}
+
+/// One bearer confirmation that holds is enough; otherwise the last one's fault is told.
+fn check_subject(
+    doc: &Document<'_>,
+    assertion: NodeId,
+    sp: &ServiceProvider,
+    expected: &Expected<'_>,
+) -> Result<WallTime, Refusal> {
+    let subject = xml::single(doc, assertion, SAML, "Subject").ok().flatten().ok_or(Refusal::SubjectConfirmation)?;
+    // The NameID is not used; one that readers could read differently is a sign of tampering all the same.
+    if xml::children(doc, subject, SAML, "NameID").any(|name| xml::text(doc, name).is_none()) {
+        return Err(Refusal::ValueNotPlain);
+    }
+    let mut refusal = Refusal::SubjectConfirmation;
+    for confirmation in xml::children(doc, subject, SAML, "SubjectConfirmation") {
+        if xml::attribute(doc, confirmation, "Method") != Some(BEARER) {
+            continue;
+        }
+        match check_bearer(doc, confirmation, sp, expected) {
+            Ok(until) => return Ok(until),
+            Err(fault) => refusal = fault,
+        }
+    }
+    Err(refusal)
+}
+
+fn check_bearer(
+    doc: &Document<'_>,
+    confirmation: NodeId,
+    sp: &ServiceProvider,
+    expected: &Expected<'_>,
+) -> Result<WallTime, Refusal> {
+    let data = xml::single(doc, confirmation, SAML, "SubjectConfirmationData").ok().flatten();
+    let data = data.ok_or(Refusal::SubjectConfirmation)?;
+    if xml::attribute(doc, data, "Recipient") != Some(sp.acs_url()) {
+        return Err(Refusal::Recipient);
+    }
+    if xml::attribute(doc, data, "InResponseTo") != Some(expected.request_id) {
+        return Err(Refusal::InResponseTo);
+    }
+    let until = optional_time(doc, data, "NotOnOrAfter")?.ok_or(Refusal::Endless)?;
+    expected.within(doc, data)?;
+    Ok(until)
+}
+
+fn check_conditions(
+    doc: &Document<'_>,
+    assertion: NodeId,
+    sp: &ServiceProvider,
+    expected: &Expected<'_>,
+) -> Result<(), Refusal> {
+    let conditions = xml::single(doc, assertion, SAML, "Conditions").ok().flatten().ok_or(Refusal::Conditions)?;
+    expected.within(doc, conditions)?;
+    let mut restricted = false;
+    for condition in xml::elements(doc, conditions) {
+        if xml::is(doc, condition, SAML, "AudienceRestriction") {
+            restricted = true;
+            let mut ours = false;
+            for audience in xml::children(doc, condition, SAML, "Audience") {
+                ours |= xml::text(doc, audience).ok_or(Refusal::ValueNotPlain)? == sp.entity_id();
+            }
+            if !ours {
+                return Err(Refusal::Audience);
+            }
+        } else if !xml::is(doc, condition, SAML, "OneTimeUse") && !xml::is(doc, condition, SAML, "ProxyRestriction") {
+            // Each assertion is used once anyway, and none is passed on: those two ask nothing more.
+            return Err(Refusal::ConditionUnknown);
+        }
+    }
+    if restricted { Ok(()) } else { Err(Refusal::Audience) }
+}
+
+/// The earliest SessionNotOnOrAfter.
+fn check_authentication(
+    doc: &Document<'_>,
+    assertion: NodeId,
+    expected: &Expected<'_>,
+) -> Result<Option<WallTime>, Refusal> {
+    let mut earliest: Option<WallTime> = None;
+    let mut present = false;
+    for statement in xml::children(doc, assertion, SAML, "AuthnStatement") {
+        present = true;
+        expected.not_in_future(required_time(doc, statement, "AuthnInstant")?)?;
+        if let Some(end) = optional_time(doc, statement, "SessionNotOnOrAfter")? {
+            expected.before(end)?;
+            earliest = Some(earliest.map_or(end, |known| known.min(end)));
+        }
+    }
+    if present { Ok(earliest) } else { Err(Refusal::AuthnStatement) }
+}
+
+fn required_time(doc: &Document<'_>, node: NodeId, name: &str) -> Result<WallTime, Refusal> {
+    optional_time(doc, node, name)?.ok_or(Refusal::Time)
+}
+
+fn optional_time(doc: &Document<'_>, node: NodeId, name: &str) -> Result<Option<WallTime>, Refusal> {
+    xml::attribute(doc, node, name).map(|text| xml::time(text).ok_or(Refusal::Time)).transpose()
+}
+
+const BEARER: &str = "urn:oasis:names:tc:SAML:2.0:cm:bearer";
+const REPLAY_MAX: Duration = Duration::from_secs(24 * 3600);
+
+#[cfg(test)]
+#[path = "tests/response.rs"]
+mod tests;

@@ -1,0 +1,329 @@
+//! Sealed cookies: a browser's session and the login it waits for. No store on the hot path.
+//!
+//! `kid . salt . ciphertext`, base64url; key and nonce of each cookie from HKDF-SHA256 over the ring key and the salt,
+//! AES-256-GCM, the cookie's kind, key and host as associated data. A fresh key for each cookie leaves no nonce to
+//! reuse, however many a ring key seals. The plaintext is a JSON array; its format version is part of the HKDF
+//! context, so a cookie of another version is simply foreign.
+
+use std::time::Duration;
+
+use aws_lc_rs::{
+    aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
+    hkdf, rand,
+};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use guichet_config::{Address, Category, CellId, Secret, TenantId};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{Identity, Method, WallTime};
+
+/// One key of the ring.
+#[derive(Clone, Debug)]
+pub struct SealKey {
+    /// Names the key in a cookie.
+    pub kid: u32,
+    /// 32 random bytes.
+    pub key: Secret<Vec<u8>>,
+}
+
+/// A browser's login.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// Random, names the session in the ledger.
+    pub sid: [u8; 16],
+    /// Who.
+    pub address: Address,
+    /// Institution.
+    pub tenant: TenantId,
+    /// Staff or student.
+    pub category: Category,
+    /// Cell named by the directory at login.
+    pub cell: Option<CellId>,
+    /// How.
+    pub method: Method,
+    /// Opened.
+    pub issued: WallTime,
+    /// Ends then at the latest.
+    pub ends: WallTime,
+    /// Ends then without a request.
+    pub idle_ends: WallTime,
+}
+
+impl Session {
+    /// Opens a session for a fresh identity; one opened by fallback lives shorter.
+    pub fn open(identity: &Identity, lifetimes: &guichet_config::Session, now: WallTime) -> Self {
+        let lifetime = match identity.method {
+            Method::Fallback => lifetimes.lifetime.min(lifetimes.lifetime_fallback),
+            Method::Password | Method::Saml => lifetimes.lifetime,
+        };
+        let ends = now.plus(lifetime);
+        Self {
+            sid: random(),
+            address: identity.address.clone(),
+            tenant: identity.tenant.clone(),
+            category: identity.category,
+            cell: identity.cell.clone(),
+            method: identity.method,
+            issued: now,
+            ends,
+            idle_ends: now.plus(lifetimes.lifetime_idle).min(ends),
+        }
+    }
+
+    /// Who, for placement.
+    pub fn identity(&self) -> Identity {
+        Identity {
+            address: self.address.clone(),
+            tenant: self.tenant.clone(),
+            category: self.category,
+            cell: self.cell.clone(),
+            method: self.method,
+        }
+    }
+
+    /// The same session with its idle end moved on, when it is due to be sealed again (older than 5 minutes, or than
+    /// half of a shorter idle life). The idle end never moves back and never passes the absolute end.
+    pub fn renewed(&self, lifetimes: &guichet_config::Session, now: WallTime) -> Option<Self> {
+        if self.ended(now) {
+            return None;
+        }
+        let idle_ends = now.plus(lifetimes.lifetime_idle).min(self.ends).max(self.idle_ends);
+        let due = RENEW_AFTER.min(lifetimes.lifetime_idle / 2);
+        // The last stretch before the absolute end is sealed once more: its gain may be shorter.
+        let last = idle_ends == self.ends && self.idle_ends < self.ends;
+        (idle_ends.since(self.idle_ends) >= due || last).then(|| Self { idle_ends, ..self.clone() })
+    }
+
+    fn ended(&self, now: WallTime) -> bool {
+        now >= self.ends || now >= self.idle_ends
+    }
+}
+
+/// A login under way at an IdP: sealed into a cookie that only this browser holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PendingLogin {
+    /// RelayState; also the tail of the cookie's name. 32 hex digits.
+    pub handle: String,
+    /// ID of the AuthnRequest.
+    pub request_id: String,
+    /// Tenant it was made for.
+    pub tenant: TenantId,
+    /// Path and query on our host to go to afterwards; sealed as `/` when longer than [`PendingLogin::TARGET_BYTES_MAX`].
+    pub target: String,
+    /// Made then; good for ten minutes.
+    pub issued: WallTime,
+}
+
+impl PendingLogin {
+    /// How long the IdP's page may take.
+    pub const LIFETIME: Duration = Duration::from_secs(10 * 60);
+
+    /// Longest target that is kept, so that the cookie stays below 1 KiB.
+    pub const TARGET_BYTES_MAX: usize = 384;
+}
+
+/// Why a cookie is not a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SealError {
+    /// Not made by us, or changed, or for another name or host, or by a key that is gone.
+    #[error("the cookie was not sealed by this service")]
+    Foreign,
+    /// Past its end.
+    #[error("the cookie has ended")]
+    Ended,
+}
+
+/// Seals and opens cookies of one host.
+#[derive(Debug)]
+pub struct Sealer {
+    /// Newest first, never empty.
+    keys: Vec<SealKey>,
+    host: String,
+}
+
+impl Sealer {
+    /// `keys` newest first; the first seals, all open. Without any, a key of this process alone is made, and its
+    /// cookies end with it.
+    pub fn new(mut keys: Vec<SealKey>, host: &str) -> Self {
+        if keys.is_empty() {
+            keys.push(SealKey { kid: 0, key: Secret::new(random::<32>().to_vec()) });
+        }
+        Self { keys, host: host.to_owned() }
+    }
+
+    /// The cookie value of a session.
+    pub fn seal_session(&self, session: &Session) -> String {
+        self.seal(
+            Kind::Session,
+            &SessionWire(
+                URL_SAFE_NO_PAD.encode(session.sid),
+                session.address.as_str().to_owned(),
+                session.tenant.as_str().to_owned(),
+                session.category.as_str().to_owned(),
+                session.cell.as_ref().map(|cell| cell.as_str().to_owned()),
+                session.method.as_str().to_owned(),
+                session.issued.0,
+                session.ends.0,
+                session.idle_ends.0,
+            ),
+        )
+    }
+
+    /// The session of a cookie value that has not ended.
+    ///
+    /// # Errors
+    /// Foreign or ended.
+    pub fn open_session(&self, cookie: &str, now: WallTime) -> Result<Session, SealError> {
+        let SessionWire(sid, address, tenant, category, cell, method, issued, ends, idle_ends) =
+            self.open(Kind::Session, cookie)?;
+        let sid = URL_SAFE_NO_PAD.decode(sid).ok().and_then(|sid| sid.try_into().ok());
+        let session = Session {
+            sid: sid.ok_or(SealError::Foreign)?,
+            address: address.parse().map_err(|_| SealError::Foreign)?,
+            tenant: tenant.parse().map_err(|_| SealError::Foreign)?,
+            category: [Category::Staff, Category::Student]
+                .into_iter()
+                .find(|known| known.as_str() == category)
+                .ok_or(SealError::Foreign)?,
+            cell: cell.map(|cell| cell.parse()).transpose().map_err(|_| SealError::Foreign)?,
+            method: [Method::Password, Method::Saml, Method::Fallback]
+                .into_iter()
+                .find(|known| known.as_str() == method)
+                .ok_or(SealError::Foreign)?,
+            issued: WallTime(issued),
+            ends: WallTime(ends),
+            idle_ends: WallTime(idle_ends),
+        };
+        if session.ended(now) { Err(SealError::Ended) } else { Ok(session) }
+    }
+
+    /// The cookie value of a pending login.
+    pub fn seal_pending(&self, pending: &PendingLogin) -> String {
+        let target = if pending.target.len() > PendingLogin::TARGET_BYTES_MAX { "/" } else { &pending.target };
+        self.seal(
+            Kind::Pending,
+            &PendingWire(
+                pending.handle.clone(),
+                pending.request_id.clone(),
+                pending.tenant.as_str().to_owned(),
+                target.to_owned(),
+                pending.issued.0,
+            ),
+        )
+    }
+
+    /// The pending login of a cookie value younger than ten minutes.
+    ///
+    /// # Errors
+    /// Foreign or ended.
+    pub fn open_pending(&self, cookie: &str, now: WallTime) -> Result<PendingLogin, SealError> {
+        let PendingWire(handle, request_id, tenant, target, issued) = self.open(Kind::Pending, cookie)?;
+        let tenant = tenant.parse().map_err(|_| SealError::Foreign)?;
+        let issued = WallTime(issued);
+        if now >= issued.plus(PendingLogin::LIFETIME) {
+            return Err(SealError::Ended);
+        }
+        Ok(PendingLogin { handle, request_id, tenant, target, issued })
+    }
+
+    fn seal<T: Serialize>(&self, kind: Kind, value: &T) -> String {
+        let key = self.keys.first().expect("`new` leaves at least one key");
+        let salt: [u8; SALT_BYTES] = random();
+        let mut bytes = serde_json::to_vec(value).expect("strings and numbers have a JSON form");
+        let (cipher, nonce) = cipher(key, &salt, kind);
+        cipher
+            .seal_in_place_append_tag(nonce, Aad::from(self.associated(kind, key.kid)), &mut bytes)
+            .expect("a cookie is far shorter than AES-GCM's limit");
+        format!("{}.{}.{}", key.kid, URL_SAFE_NO_PAD.encode(salt), URL_SAFE_NO_PAD.encode(bytes))
+    }
+
+    fn open<T: DeserializeOwned>(&self, kind: Kind, cookie: &str) -> Result<T, SealError> {
+        if cookie.len() > COOKIE_BYTES_MAX {
+            return Err(SealError::Foreign);
+        }
+        let mut parts = cookie.splitn(3, '.');
+        let (Some(kid), Some(salt), Some(sealed)) = (parts.next(), parts.next(), parts.next()) else {
+            return Err(SealError::Foreign);
+        };
+        // The number is compared as text: one cookie has one spelling.
+        let key = self.keys.iter().find(|key| key.kid.to_string() == kid).ok_or(SealError::Foreign)?;
+        let salt = URL_SAFE_NO_PAD.decode(salt).ok().and_then(|salt| <[u8; SALT_BYTES]>::try_from(salt).ok());
+        let mut sealed = URL_SAFE_NO_PAD.decode(sealed).map_err(|_| SealError::Foreign)?;
+        let (cipher, nonce) = cipher(key, &salt.ok_or(SealError::Foreign)?, kind);
+        let plain = cipher
+            .open_in_place(nonce, Aad::from(self.associated(kind, key.kid)), &mut sealed)
+            .map_err(|_| SealError::Foreign)?;
+        serde_json::from_slice(plain).map_err(|_| SealError::Foreign)
+    }
+
+    fn associated(&self, kind: Kind, kid: u32) -> Vec<u8> {
+        format!("{}\0{kid}\0{}", kind.context(), self.host).into_bytes()
+    }
+}
+
+/// What a cookie holds. A cookie of one kind never opens as the other.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Session,
+    Pending,
+}
+
+impl Kind {
+    /// HKDF context; the number is the version of the plaintext.
+    fn context(self) -> &'static str {
+        match self {
+            Self::Session => "guichet session 1",
+            Self::Pending => "guichet pending login 1",
+        }
+    }
+}
+
+/// sid, address, tenant, category, cell, method, issued, ends, idle end.
+#[derive(Serialize, serde::Deserialize)]
+struct SessionWire(String, String, String, String, Option<String>, String, u64, u64, u64);
+
+/// handle, request, tenant, target, issued.
+#[derive(Serialize, serde::Deserialize)]
+struct PendingWire(String, String, String, String, u64);
+
+/// Key and nonce of one cookie: 44 bytes of HKDF output.
+struct OneTime;
+
+impl hkdf::KeyType for OneTime {
+    fn len(&self) -> usize {
+        AES_256_GCM.key_len() + NONCE_LEN
+    }
+}
+
+fn cipher(key: &SealKey, salt: &[u8; SALT_BYTES], kind: Kind) -> (LessSafeKey, Nonce) {
+    let mut material = zeroize::Zeroizing::new([0u8; 32 + NONCE_LEN]);
+    hkdf::Salt::new(hkdf::HKDF_SHA256, salt)
+        .extract(key.key.expose())
+        .expand(&[kind.context().as_bytes()], OneTime)
+        .and_then(|okm| okm.fill(&mut material[..]))
+        .expect("44 bytes are within HKDF-SHA256's limit");
+    let (key, nonce) = material.split_at(32);
+    let key = UnboundKey::new(&AES_256_GCM, key).expect("an AES-256 key has 32 bytes");
+    let nonce = Nonce::try_assume_unique_for_key(nonce).expect("a GCM nonce has 12 bytes");
+    (LessSafeKey::new(key), nonce)
+}
+
+/// Bytes nobody can guess.
+pub(crate) fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    rand::fill(&mut bytes).expect("the system's random source works");
+    bytes
+}
+
+/// A session younger than this is not sealed again.
+const RENEW_AFTER: Duration = Duration::from_secs(5 * 60);
+
+/// Salt of one cookie.
+const SALT_BYTES: usize = 16;
+
+/// Longer values are not looked at: what we seal stays below.
+const COOKIE_BYTES_MAX: usize = 1024;
+
+#[cfg(test)]
+mod tests;
