@@ -1,0 +1,326 @@
+//! Cells: their endpoints, resolved, checked and chosen.
+//!
+//! Endpoints of one cell and service are equal in rank and taken in turn. An endpoint leaves the rotation after some
+//! failures in a row (checks and real connections alike) and comes back after some good checks; its very first check and
+//! its first good one decide at once. [`health`] runs the checks, [`resolve`] keeps the addresses.
+
+mod health;
+mod resolve;
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use arc_swap::ArcSwap;
+use guichet_config::{CellId, Config, Endpoint, Health};
+use tokio_util::sync::CancellationToken;
+
+use self::resolve::Names;
+use crate::{
+    telemetry::{METRICS, event},
+    tls::ClientTls,
+};
+
+/// Which back end of a cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Service {
+    /// HTTP.
+    Web,
+    /// IMAP.
+    Imap,
+}
+
+impl Service {
+    /// `web` or `imap`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Web => "web",
+            Self::Imap => "imap",
+        }
+    }
+}
+
+/// An endpoint chosen for one connection.
+#[derive(Clone, Debug)]
+pub struct Chosen {
+    /// As configured.
+    pub endpoint: Endpoint,
+    /// Where to connect now.
+    pub address: SocketAddr,
+}
+
+/// Health of one endpoint, for `guichet ctl cell list`.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct EndpointStatus {
+    /// Cell.
+    pub cell: String,
+    /// `web` or `imap`.
+    pub service: &'static str,
+    /// `host:port`.
+    pub endpoint: String,
+    /// In rotation.
+    pub healthy: bool,
+    /// Last failure in words.
+    pub last_error: Option<String>,
+}
+
+/// The endpoints of every cell and their health. Survives reloads.
+#[derive(Debug)]
+pub struct Cells {
+    pools: ArcSwap<BTreeMap<(CellId, Service), Arc<Pool>>>,
+    names: ArcSwap<Names>,
+}
+
+#[derive(Debug)]
+struct Pool {
+    members: Vec<Arc<Member>>,
+    next: AtomicUsize,
+    /// Ends the checks.
+    stop: CancellationToken,
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// One endpoint and what is known of it.
+#[derive(Debug)]
+struct Member {
+    cell: CellId,
+    service: Service,
+    endpoint: Endpoint,
+    label: String,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    checked: bool,
+    passed: bool,
+    out: bool,
+    failures: u32,
+    successes: u32,
+    thresholds: (u32, u32),
+    last_error: Option<String>,
+    /// Capabilities of [`SHOWN_BEFORE_LOGIN`] in its greeting.
+    shown: Vec<&'static str>,
+}
+
+impl Cells {
+    /// No cell yet. The name servers are those of `config`.
+    ///
+    /// # Errors
+    /// The system's resolver configuration cannot be used.
+    pub fn new(config: &Config) -> anyhow::Result<Arc<Self>> {
+        let names = ArcSwap::from_pointee(Names::new(&config.dns_servers)?);
+        Ok(Arc::new(Self { pools: ArcSwap::default(), names }))
+    }
+
+    /// Takes over the cells of a configuration; an endpoint that stays keeps its health. Checks start now.
+    pub fn configure(self: &Arc<Self>, config: &Config, tls: &ClientTls) {
+        if self.names.load().servers() != config.dns_servers
+            && let Ok(names) = Names::new(&config.dns_servers)
+        {
+            self.names.store(Arc::new(names));
+        }
+        let before = self.pools.load_full();
+        let mut pools = BTreeMap::new();
+        for cell in config.cells.values() {
+            if let Some(web) = &cell.web {
+                let check = health::Check::web(web, tls);
+                let pool = self.pool(&before, (&cell.id, Service::Web), &web.endpoints, &web.health, &check);
+                pools.insert((cell.id.clone(), Service::Web), pool);
+            }
+            if let Some(imap) = &cell.imap {
+                let check = health::Check::imap(imap, tls);
+                let pool = self.pool(&before, (&cell.id, Service::Imap), &imap.endpoints, &imap.health, &check);
+                pools.insert((cell.id.clone(), Service::Imap), pool);
+            }
+        }
+        let kept: HashSet<&str> =
+            pools.values().flat_map(|pool| &pool.members).map(|member| member.label.as_str()).collect();
+        for gone in
+            before.values().flat_map(|pool| &pool.members).filter(|member| !kept.contains(member.label.as_str()))
+        {
+            let labels = [gone.cell.as_str(), gone.service.as_str(), &gone.label];
+            let _ = METRICS.cell_endpoint_up.remove_label_values(&labels);
+        }
+        self.pools.store(Arc::new(pools));
+        for pool in before.values() {
+            pool.stop.cancel();
+        }
+    }
+
+    fn pool(
+        self: &Arc<Self>,
+        before: &BTreeMap<(CellId, Service), Arc<Pool>>,
+        (cell, service): (&CellId, Service),
+        endpoints: &[Endpoint],
+        health: &Health,
+        check: &health::Check,
+    ) -> Arc<Pool> {
+        let old = before.get(&(cell.clone(), service));
+        let stop = CancellationToken::new();
+        let members: Vec<_> = endpoints
+            .iter()
+            .map(|endpoint| {
+                let known = old.and_then(|pool| pool.members.iter().find(|member| member.endpoint == *endpoint));
+                let member = known.cloned().unwrap_or_else(|| Arc::new(Member::new(cell, service, endpoint)));
+                member.lock().thresholds = (health.failures.max(1), health.successes.max(1));
+                tokio::spawn(health::run(self.clone(), member.clone(), check.clone(), health.clone(), stop.clone()));
+                member
+            })
+            .collect();
+        Arc::new(Pool { members, next: AtomicUsize::new(0), stop })
+    }
+
+    /// A healthy endpoint, in turn; `None`: the cell has none, answer "try later".
+    pub async fn choose(&self, cell: &CellId, service: Service) -> Option<Chosen> {
+        self.choose_other(cell, service, None).await
+    }
+
+    /// As [`Cells::choose`], but not `failed`.
+    pub async fn choose_other(&self, cell: &CellId, service: Service, failed: Option<&Endpoint>) -> Option<Chosen> {
+        let pool = self.pools.load().get(&(cell.clone(), service)).cloned()?;
+        let start = pool.next.fetch_add(1, Ordering::Relaxed);
+        let count = pool.members.len();
+        for step in 0..count {
+            let member = pool.members.get(start.wrapping_add(step) % count)?;
+            if failed == Some(&member.endpoint) || member.lock().out {
+                continue;
+            }
+            match self.address(&member.endpoint).await {
+                Ok(address) => return Some(Chosen { endpoint: member.endpoint.clone(), address }),
+                Err(error) => member.on_failure(&error),
+            }
+        }
+        None
+    }
+
+    /// A connection attempt failed: counts like a failed check.
+    pub fn on_failure(&self, cell: &CellId, service: Service, endpoint: &Endpoint, error: &str) {
+        METRICS.cell_connects.with_label_values(&[cell.as_str(), service.as_str(), "failed"]).inc();
+        let pools = self.pools.load();
+        let pool = pools.get(&(cell.clone(), service));
+        if let Some(member) = pool.and_then(|pool| pool.members.iter().find(|member| member.endpoint == *endpoint)) {
+            member.on_failure(error);
+        }
+    }
+
+    /// A connection was made: failures no longer stand in a row.
+    pub fn on_success(&self, cell: &CellId, service: Service, endpoint: &Endpoint) {
+        METRICS.cell_connects.with_label_values(&[cell.as_str(), service.as_str(), "ok"]).inc();
+        let pools = self.pools.load();
+        let pool = pools.get(&(cell.clone(), service));
+        if let Some(member) = pool.and_then(|pool| pool.members.iter().find(|member| member.endpoint == *endpoint)) {
+            member.lock().failures = 0;
+        }
+    }
+
+    /// Capabilities worth showing before login that every IMAP endpoint in rotation showed in its greeting. Some clients
+    /// never ask again.
+    pub fn imap_capabilities(&self) -> Arc<[String]> {
+        let pools = self.pools.load();
+        let members =
+            pools.iter().filter(|((_, service), _)| *service == Service::Imap).flat_map(|(_, pool)| &pool.members);
+        let greetings: Vec<_> =
+            members.map(|member| member.lock()).filter(|state| !state.out).map(|state| state.shown.clone()).collect();
+        let all_have = |one: &&str| !greetings.is_empty() && greetings.iter().all(|shown| shown.contains(one));
+        SHOWN_BEFORE_LOGIN.iter().copied().filter(all_have).map(str::to_owned).collect()
+    }
+
+    /// All of them.
+    pub fn list(&self) -> Vec<EndpointStatus> {
+        self.pools.load().values().flat_map(|pool| &pool.members).map(|member| member.status()).collect()
+    }
+
+    async fn address(&self, endpoint: &Endpoint) -> Result<SocketAddr, String> {
+        self.names.load_full().address(endpoint).await
+    }
+}
+
+impl Member {
+    fn new(cell: &CellId, service: Service, endpoint: &Endpoint) -> Self {
+        let label = endpoint.to_string();
+        METRICS.cell_endpoint_up.with_label_values(&[cell.as_str(), service.as_str(), &label]).set(1);
+        Self { cell: cell.clone(), service, endpoint: endpoint.clone(), label, state: Mutex::default() }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn on_failure(&self, error: &str) {
+        let leaves = {
+            let mut state = self.lock();
+            let first = !std::mem::replace(&mut state.checked, true);
+            state.successes = 0;
+            state.failures = state.failures.saturating_add(1);
+            state.last_error = Some(error.to_owned());
+            let leaves = !state.out && (first || state.failures >= state.thresholds.0);
+            state.out |= leaves;
+            leaves
+        };
+        if leaves {
+            self.changed(Err(error));
+        }
+    }
+
+    /// The cell's greeting, in upper case.
+    fn on_greeting(&self, line: &str) {
+        let list =
+            line.split_once("[CAPABILITY ").and_then(|(_, rest)| rest.split_once(']')).map_or("", |(list, _)| list);
+        let words: Vec<&str> = list.split(' ').collect();
+        self.lock().shown = SHOWN_BEFORE_LOGIN.into_iter().filter(|one| words.contains(one)).collect();
+    }
+
+    fn on_check_passed(&self) {
+        let joins = {
+            let mut state = self.lock();
+            state.checked = true;
+            state.failures = 0;
+            state.successes = state.successes.saturating_add(1);
+            // The first good check of its life decides at once, too: a cell may start after us.
+            let first = !std::mem::replace(&mut state.passed, true);
+            let joins = state.out && (first || state.successes >= state.thresholds.1);
+            if joins {
+                state.out = false;
+                state.last_error = None;
+            }
+            joins
+        };
+        if joins {
+            self.changed(Ok(()));
+        }
+    }
+
+    fn changed(&self, result: Result<(), &str>) {
+        event::EndpointChanged { cell: &self.cell, service: self.service.as_str(), endpoint: &self.label, result }
+            .emit();
+    }
+
+    fn status(&self) -> EndpointStatus {
+        let state = self.lock();
+        EndpointStatus {
+            cell: self.cell.to_string(),
+            service: self.service.as_str(),
+            endpoint: self.label.clone(),
+            healthy: !state.out,
+            last_error: state.last_error.clone(),
+        }
+    }
+}
+
+/// What the relay passes on and a client may want to know early.
+const SHOWN_BEFORE_LOGIN: [&str; 2] = ["IDLE", "ENABLE"];
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

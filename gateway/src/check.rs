@@ -1,0 +1,124 @@
+//! What the files alone cannot tell: do certificates, keys, roots and metadata work? `guichet check`, `guichet run` and a
+//! reload all come through here, before anything is changed.
+
+use std::{path::Path, sync::Arc};
+
+use guichet_auth::{
+    WallTime,
+    saml::{MetadataIndex, ServiceProvider},
+};
+use guichet_config::{Config, ListenerKind, Place, Problem, Report};
+use rustls::sign::CertifiedKey;
+
+use crate::{
+    telemetry,
+    tls::{self, Certificates, ClientTls},
+};
+
+/// A configuration with everything it names read and found good.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The files.
+    pub config: Arc<Config>,
+    /// Certificates by SNI.
+    pub certificates: Arc<Certificates>,
+    /// Certificate of the management listener.
+    pub management: Option<Arc<CertifiedKey>>,
+    /// Roots of the cells.
+    pub client_tls: Arc<ClientTls>,
+    /// Our side of SAML.
+    pub sp: Option<Arc<ServiceProvider>>,
+    /// The other sides.
+    pub idps: Arc<MetadataIndex>,
+}
+
+/// Reads and checks everything. Opens no port and writes nothing.
+///
+/// # Errors
+/// Every problem found, in file and line order.
+pub fn load(path: &Path, now: WallTime) -> Result<Loaded, Report> {
+    let config = Arc::new(guichet_config::load(path)?);
+    let mut problems = Vec::new();
+    let mut note = |key: &str, message: String| {
+        problems.push(Problem { place: place(&config, path, key), key: key.to_owned(), message, hint: None })
+    };
+
+    if let Err(error) = telemetry::log::check(&config.log.level) {
+        note("log.level", format!("not a log filter: {error}"));
+    }
+    let certificates = Certificates::load(&config.public.certificates, &config.public.hostname, now)
+        .map_err(|all| all.iter().for_each(|one| note("public.certificates", one.to_string())))
+        .ok();
+    let management = match &config.management.tls {
+        Some(files) => {
+            tls::management_key(files, now).map_err(|one| note("management.certificate", one.to_string())).ok()
+        }
+        None => None,
+    };
+    let client_tls =
+        ClientTls::load(&config).map_err(|all| all.iter().for_each(|(key, one)| note(key, one.to_string()))).ok();
+    let sp = match config.saml.as_ref().map(|_| ServiceProvider::new(&config)) {
+        Some(Ok(sp)) => Some(Arc::new(sp)),
+        Some(Err(error)) => {
+            note(&error.key, error.message);
+            None
+        }
+        None => None,
+    };
+    let idps = MetadataIndex::load(&config, now).map_err(|all| problems.extend(all)).ok();
+
+    match (certificates, client_tls, idps) {
+        (Some(certificates), Some(client_tls), Some(idps)) if problems.is_empty() => Ok(Loaded {
+            config,
+            certificates: Arc::new(certificates),
+            management,
+            client_tls: Arc::new(client_tls),
+            sp,
+            idps: Arc::new(idps),
+        }),
+        _ => {
+            problems.sort();
+            Err(Report { problems })
+        }
+    }
+}
+
+/// Where a key stands; the nearest table above it when the key itself is not written, the file when nothing is.
+fn place(config: &Config, path: &Path, key: &str) -> Place {
+    let mut key = key;
+    loop {
+        if let Some(place) = config.places.get(key) {
+            return place.clone();
+        }
+        match key.rsplit_once('.') {
+            Some((above, _)) => key = above,
+            None => return Place { file: Arc::new(path.to_owned()), line: 1, column: 1 },
+        }
+    }
+}
+
+/// What differs between two configurations, in words for the log line of a reload.
+pub fn difference(before: &Config, after: &Config) -> String {
+    let mut changed = Vec::new();
+    let mut names = |what: &str, before: Vec<String>, after: Vec<String>| {
+        changed.extend(after.iter().filter(|n| !before.contains(n)).map(|n| format!("+{what} {n}")));
+        changed.extend(before.iter().filter(|n| !after.contains(n)).map(|n| format!("-{what} {n}")));
+    };
+    let listeners = |config: &Config| config.listeners.iter().map(listener_name).collect();
+    names("listener", listeners(before), listeners(after));
+    let cells = |config: &Config| config.cells.keys().map(ToString::to_string).collect();
+    names("cell", cells(before), cells(after));
+    let tenants = |config: &Config| config.tenants.keys().map(ToString::to_string).collect();
+    names("tenant", tenants(before), tenants(after));
+    if changed.is_empty() { "values only".to_owned() } else { changed.join(", ") }
+}
+
+fn listener_name(listener: &guichet_config::Listener) -> String {
+    let kind = match listener.kind {
+        ListenerKind::Web => "web",
+        ListenerKind::Redirect => "redirect",
+        ListenerKind::Imap { .. } => "imap",
+    };
+    let bind: Vec<String> = listener.bind.iter().map(ToString::to_string).collect();
+    format!("{kind} {} on {}", listener.id, bind.join(" "))
+}

@@ -1,0 +1,365 @@
+//! `guichet ctl`: the command line's side of the management API.
+//!
+//! Exit codes: 0 done · 1 refused by the node (bad request, unknown tenant, configuration with problems) · 64 bad
+//! arguments · 69 the node cannot be reached · 77 the token is not accepted · 78 the configuration file cannot be used.
+
+use std::{path::Path, process::ExitCode, time::Duration};
+
+use clap::{Subcommand, ValueEnum};
+use guichet_config::Config;
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+/// What to ask of a running node.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// How the node is.
+    Status {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// The metrics, in the Prometheus text format.
+    Metrics,
+    /// Identity providers.
+    #[command(subcommand)]
+    Idp(Idp),
+    /// Cells.
+    #[command(subcommand)]
+    Cell(Cell),
+    /// Placements of single users.
+    #[command(subcommand)]
+    User(User),
+    /// Read the configuration again; on any problem nothing changes.
+    Reload,
+}
+
+/// About identity providers.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Idp {
+    /// State of each.
+    List {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Treat one as down or up, for a while. Example: `guichet ctl idp force univ-a down --for 10m --reason "maintenance"`
+    Force {
+        /// Tenant.
+        tenant: String,
+        /// As what.
+        state: Word,
+        /// How long, such as `10m` or `2h`; at most a day.
+        #[arg(long = "for", value_name = "DURATION")]
+        duration: String,
+        /// Why; kept for the audit.
+        #[arg(long)]
+        reason: String,
+    },
+    /// Take the word back.
+    Release {
+        /// Tenant.
+        tenant: String,
+    },
+}
+
+/// About cells.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Cell {
+    /// Health of each endpoint.
+    List {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// About users that an operator placed.
+#[derive(Clone, Debug, Subcommand)]
+pub enum User {
+    /// Users an operator placed.
+    List {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Serve a user from a cell, for a while. Example: `guichet ctl user place ada@univ.example beta --for 2h --reason "wave 3"`
+    Place {
+        /// Address.
+        address: String,
+        /// Cell.
+        cell: String,
+        /// How long, such as `10m` or `2h`; at most 31 days.
+        #[arg(long = "for", value_name = "DURATION")]
+        duration: String,
+        /// Why; kept for the audit.
+        #[arg(long)]
+        reason: String,
+    },
+    /// Take the word back.
+    Release {
+        /// Address.
+        address: String,
+    },
+}
+
+/// An operator's word.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Word {
+    /// Treat as down.
+    Down,
+    /// Treat as up.
+    Up,
+}
+
+/// Reads address and token from the configuration file and asks the node.
+pub async fn run(config_path: &Path, command: Command) -> ExitCode {
+    let config = match guichet_config::load(config_path) {
+        Ok(config) => config,
+        Err(report) => {
+            eprintln!("{report}");
+            return ExitCode::from(CONFIG);
+        }
+    };
+    match talk(&config, command).await {
+        Ok(text) => {
+            // A reader that went away (`| head`) is no failure.
+            let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
+            ExitCode::SUCCESS
+        }
+        Err(failure) => {
+            eprintln!("guichet ctl: {}", failure.message);
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+struct Failure {
+    code: u8,
+    message: String,
+}
+
+async fn talk(config: &Config, command: Command) -> Result<String, Failure> {
+    let node = Node::new(config)?;
+    match command {
+        Command::Metrics => node.text("/metrics").await,
+        Command::Status { json } => {
+            let status = node.ask(Method::GET, "/status", None).await?;
+            Ok(if json { pretty(&status) } else { facts(&status) })
+        }
+        Command::Idp(Idp::List { json }) => {
+            let list = node.ask(Method::GET, "/idps", None).await?;
+            Ok(if json {
+                pretty(&list)
+            } else {
+                table(&list, &["tenant", "state", "since", "failures", "last_success"])
+            })
+        }
+        Command::Idp(Idp::Force { tenant, state, duration, reason }) => {
+            check_duration(&duration)?;
+            let state = match state {
+                Word::Down => "down",
+                Word::Up => "up",
+            };
+            let body = json!({"state": state, "for": duration, "reason": reason});
+            let told = node.ask(Method::POST, &format!("/idps/{}/force", segment(&tenant)), Some(body)).await?;
+            let until = told.pointer("/forced/until").map(cell).unwrap_or_default();
+            Ok(format!("{}: {} until {until}\n", field(&told, "tenant"), field(&told, "state")))
+        }
+        Command::Idp(Idp::Release { tenant }) => {
+            let told = node.ask(Method::POST, &format!("/idps/{}/release", segment(&tenant)), None).await?;
+            Ok(format!("{}: {}\n", field(&told, "tenant"), field(&told, "state")))
+        }
+        Command::Cell(Cell::List { json }) => {
+            let list = node.ask(Method::GET, "/cells", None).await?;
+            Ok(if json {
+                pretty(&list)
+            } else {
+                table(&list, &["cell", "service", "endpoint", "healthy", "last_error"])
+            })
+        }
+        Command::User(User::List { json }) => {
+            let list = node.ask(Method::GET, "/users", None).await?;
+            Ok(if json { pretty(&list) } else { table(&list, &["user", "cell", "until", "actor", "reason"]) })
+        }
+        Command::User(User::Place { address, cell, duration, reason }) => {
+            check_duration(&duration)?;
+            let body = json!({"cell": cell, "for": duration, "reason": reason});
+            let told = node.ask(Method::POST, &format!("/users/{}/place", segment(&address)), Some(body)).await?;
+            Ok(format!("{}: {} until {}\n", field(&told, "user"), field(&told, "cell"), field(&told, "until")))
+        }
+        Command::User(User::Release { address }) => {
+            let told = node.ask(Method::POST, &format!("/users/{}/release", segment(&address)), None).await?;
+            Ok(format!("{}: released\n", field(&told, "user")))
+        }
+        Command::Reload => {
+            let told = node.ask(Method::POST, "/reload", None).await?;
+            Ok(format!("generation {}\n", field(&told, "generation")))
+        }
+    }
+}
+
+fn check_duration(text: &str) -> Result<(), Failure> {
+    if super::console::parse_duration(text).is_some() {
+        return Ok(());
+    }
+    Err(Failure { code: USAGE, message: format!("`{text}` is no duration; write `10m` or `2h`") })
+}
+
+/// A node's management listener.
+struct Node {
+    client: reqwest::Client,
+    origin: String,
+    token: String,
+}
+
+impl Node {
+    fn new(config: &Config) -> Result<Self, Failure> {
+        let management = &config.management;
+        let mut address = management.bind;
+        if address.ip().is_unspecified() {
+            let loopback = if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() };
+            address.set_ip(loopback);
+        }
+        let unusable = |message: String| Failure { code: CONFIG, message };
+        let mut builder = reqwest::Client::builder().no_proxy().timeout(TIMEOUT).connect_timeout(CONNECT);
+        let origin = match &management.tls {
+            None => format!("http://{address}"),
+            Some(files) => {
+                // The node's own certificate file is what we trust, and its first name what we call it.
+                let pem = std::fs::read(&files.certificate)
+                    .map_err(|error| unusable(format!("{}: {error}", files.certificate.display())))?;
+                let chain = reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| unusable(error.to_string()))?;
+                builder = builder.tls_certs_merge(chain);
+                match dns_name(&pem) {
+                    Some(name) => {
+                        builder = builder.resolve(&name, address);
+                        format!("https://{name}:{}", address.port())
+                    }
+                    None => format!("https://{address}"),
+                }
+            }
+        };
+        let client = builder.build().map_err(|error| unusable(crate::telemetry::chain(&error)))?;
+        Ok(Self { client, origin, token: management.token.expose().clone() })
+    }
+
+    async fn text(&self, path: &str) -> Result<String, Failure> {
+        let answer = self.client.get(format!("{}{path}", self.origin)).send().await;
+        let answer = answer.map_err(|error| self.unreachable(error))?;
+        answer.text().await.map_err(|error| self.unreachable(error))
+    }
+
+    async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> Result<Value, Failure> {
+        let mut request = self.client.request(method, format!("{}/api/v1{path}", self.origin)).bearer_auth(&self.token);
+        if let Ok(user) = std::env::var("USER") {
+            request = request.header("guichet-actor", user);
+        }
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        let answer = request.send().await.map_err(|error| self.unreachable(error))?;
+        let status = answer.status();
+        let body: Value = answer.json().await.map_err(|error| self.unreachable(error))?;
+        if status.is_success() {
+            return Ok(body);
+        }
+        let said = body.pointer("/error/message").and_then(Value::as_str).unwrap_or("the node refused");
+        let code = if status == StatusCode::UNAUTHORIZED { NO_PERMISSION } else { REFUSED };
+        Err(Failure { code, message: said.to_owned() })
+    }
+
+    fn unreachable(&self, error: reqwest::Error) -> Failure {
+        let message = format!("{}: {}", self.origin, crate::telemetry::chain(&error.without_url()));
+        Failure { code: UNAVAILABLE, message }
+    }
+}
+
+/// The first DNS name of a PEM certificate.
+fn dns_name(pem: &[u8]) -> Option<String> {
+    use x509_parser::prelude::{GeneralName, Pem};
+    let pem = Pem::iter_from_buffer(pem).next()?.ok()?;
+    let certificate = pem.parse_x509().ok()?;
+    let names = certificate.subject_alternative_name().ok()??;
+    names.value.general_names.iter().find_map(|name| match name {
+        GeneralName::DNSName(name) if !name.starts_with('*') => Some((*name).to_owned()),
+        _ => None,
+    })
+}
+
+fn segment(text: &str) -> String {
+    url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>().replace('+', "%20")
+}
+
+fn pretty(value: &Value) -> String {
+    // A value that was parsed can be written.
+    let mut text = serde_json::to_string_pretty(value).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+/// `key  value` lines.
+fn facts(value: &Value) -> String {
+    let Some(object) = value.as_object() else { return pretty(value) };
+    let width = object.keys().map(String::len).max().unwrap_or(0);
+    object.iter().map(|(key, value)| format!("{key:width$}  {}\n", cell(value))).collect()
+}
+
+/// A table of a list of objects.
+fn table(list: &Value, columns: &[&str]) -> String {
+    let mut rows = vec![columns.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()];
+    for one in list.as_array().into_iter().flatten() {
+        rows.push(columns.iter().map(|name| field(one, name)).collect());
+    }
+    let width = |column: usize| {
+        rows.iter().filter_map(|row| row.get(column)).map(|text| text.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns.len()).map(width).collect();
+    let line = |row: &Vec<String>| {
+        let padded: Vec<String> = row.iter().zip(&widths).map(|(text, width)| format!("{text:width$}")).collect();
+        format!("{}\n", padded.join("  ").trim_end())
+    };
+    rows.iter().map(line).collect()
+}
+
+fn field(value: &Value, name: &str) -> String {
+    value.get(name).map(cell).unwrap_or_default()
+}
+
+fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        // What came over the wire never steers the terminal.
+        Value::String(text) => text.chars().filter(|c| !c.is_control()).collect(),
+        other => other.to_string(),
+    }
+}
+
+const TIMEOUT: Duration = Duration::from_secs(60);
+const CONNECT: Duration = Duration::from_secs(3);
+const REFUSED: u8 = 1;
+const USAGE: u8 = 64;
+const UNAVAILABLE: u8 = 69;
+const NO_PERMISSION: u8 = 77;
+const CONFIG: u8 = 78;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_lines_up() {
+        let list = json!([{"tenant": "univ-a", "state": "up"}, {"tenant": "b", "state": null}]);
+        assert_eq!(table(&list, &["tenant", "state"]), "tenant  state\nuniv-a  up\nb       -\n");
+    }
+
+    #[test]
+    fn control_characters_never_reach_the_terminal() {
+        assert_eq!(cell(&json!("a\u{1b}[31mb")), "a[31mb");
+    }
+
+    #[test]
+    fn a_path_segment_stays_one() {
+        assert_eq!(segment("../reload"), "..%2Freload");
+    }
+}

@@ -1,0 +1,109 @@
+//! Our cookies: their names, how they are set, how they are read and kept from the cell.
+//!
+//! All carry the `__Host-` prefix (Secure, Path=/, no Domain): no other host of the domain can set or see them.
+
+/// The session.
+pub(crate) const SESSION: &str = "__Host-guichet";
+/// Start of the name of each login under way; the rest is its handle.
+pub(crate) const PENDING: &str = "__Host-guichet-login-";
+/// The institution chosen last.
+pub(crate) const TENANT: &str = "__Host-guichet-tenant";
+/// The language chosen by the switch.
+pub(crate) const LANG: &str = "__Host-guichet-lang";
+
+/// Who may bring a cookie back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SameSite {
+    /// Requests from our pages and links from elsewhere.
+    Lax,
+    /// Also the IdP's page posting to us.
+    None,
+}
+
+/// A `Set-Cookie` value. `max_age` in seconds; absent: until the browser closes.
+pub(crate) fn set(name: &str, value: &str, same_site: SameSite, max_age: Option<u64>) -> String {
+    let same_site = match same_site {
+        SameSite::Lax => "Lax",
+        SameSite::None => "None",
+    };
+    let max_age = max_age.map(|seconds| format!("; Max-Age={seconds}")).unwrap_or_default();
+    format!("{name}={value}; Path=/; Secure; HttpOnly; SameSite={same_site}{max_age}")
+}
+
+/// A `Set-Cookie` value that makes the browser forget.
+pub(crate) fn clear(name: &str) -> String {
+    let same_site = if name.starts_with(PENDING) { SameSite::None } else { SameSite::Lax };
+    set(name, "", same_site, Some(0))
+}
+
+/// The pairs of the `Cookie` fields (RFC 6265 §5.4), at most [`PAIRS_MAX`].
+pub(crate) fn pairs<'a>(fields: impl Iterator<Item = &'a [u8]>) -> impl Iterator<Item = (&'a str, &'a str)> {
+    fields
+        .filter_map(|field| std::str::from_utf8(field).ok())
+        .flat_map(|field| field.split(';'))
+        .filter_map(|pair| pair.split_once('='))
+        .map(|(name, value)| (name.trim(), value.trim()))
+        .take(PAIRS_MAX)
+}
+
+/// Whether a cookie is ours, and so not the cell's business.
+pub(crate) fn is_ours(name: &str) -> bool {
+    let start = name.get(..SESSION.len());
+    start.is_some_and(|start| start.eq_ignore_ascii_case(SESSION))
+}
+
+/// A `Cookie` field without our cookies; `None` when nothing is left.
+pub(crate) fn without_ours(field: &[u8]) -> Option<Vec<u8>> {
+    let kept: Vec<&[u8]> = field
+        .split(|byte| *byte == b';')
+        .map(<[u8]>::trim_ascii)
+        .filter(|pair| !pair.is_empty())
+        .filter(|pair| {
+            let name = pair.split(|byte| *byte == b'=').next().unwrap_or_default().trim_ascii();
+            !std::str::from_utf8(name).is_ok_and(is_ours)
+        })
+        .collect();
+    (!kept.is_empty()).then(|| kept.join(&b"; "[..]))
+}
+
+/// Whether a `Set-Cookie` of a cell tries to set one of ours.
+pub(crate) fn sets_ours(field: &[u8]) -> bool {
+    let name = field.split(|byte| *byte == b'=' || *byte == b';').next().unwrap_or_default().trim_ascii();
+    std::str::from_utf8(name).is_ok_and(is_ours)
+}
+
+/// More than any browser sends for one host.
+const PAIRS_MAX: usize = 200;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairs_are_split_and_trimmed() {
+        let field = b"a=1; __Host-guichet=x.y==;b = 2 ;broken".as_slice();
+        let pairs: Vec<_> = pairs([field].into_iter()).collect();
+        assert_eq!(pairs, [("a", "1"), (SESSION, "x.y=="), ("b", "2")]);
+    }
+
+    #[test]
+    fn the_cell_never_sees_our_cookies() {
+        let field = b"a=1; __Host-guichet=secret; __host-guichet-login-00=s;b=2; __Host-guichet-lang=fr";
+        assert_eq!(without_ours(field).as_deref(), Some(&b"a=1; b=2"[..]));
+        assert_eq!(without_ours(b"__Host-guichet=secret"), None);
+        assert_eq!(without_ours(b"ZM_AUTH=1").as_deref(), Some(&b"ZM_AUTH=1"[..]));
+    }
+
+    #[test]
+    fn the_cell_cannot_set_our_cookies() {
+        assert!(sets_ours(b"__Host-guichet=forged; Path=/"));
+        assert!(sets_ours(b" __HOST-GUICHET-login-1=forged"));
+        assert!(!sets_ours(b"JSESSIONID=__Host-guichet"));
+    }
+
+    #[test]
+    fn a_set_cookie_carries_every_guard() {
+        assert_eq!(set(SESSION, "v", SameSite::Lax, None), "__Host-guichet=v; Path=/; Secure; HttpOnly; SameSite=Lax");
+        assert!(clear("__Host-guichet-login-ab").ends_with("SameSite=None; Max-Age=0"));
+    }
+}

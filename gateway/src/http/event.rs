@@ -1,0 +1,97 @@
+//! What happens on the web way: its log lines and its metrics, together.
+
+use std::{net::IpAddr, time::Duration};
+
+use guichet_auth::Identity;
+use guichet_config::{CellId, TenantId};
+use tracing::{debug, info, warn};
+
+use crate::telemetry::METRICS;
+
+/// The strict gate refused a request head.
+pub(crate) fn refused_head(kind: &'static str) {
+    METRICS.http_gate_refusals.with_label_values(&[kind]).inc();
+    debug!(kind, "A request head was refused.");
+}
+
+/// A request ended.
+pub(crate) struct RequestEnded<'a> {
+    /// From where.
+    pub(crate) client: Option<IpAddr>,
+    /// `1.1` or `2`.
+    pub(crate) version: &'static str,
+    /// Method; shown at debug level only.
+    pub(crate) method: &'a str,
+    /// Cell, when one answered.
+    pub(crate) cell: Option<&'a CellId>,
+    /// Status sent; 0 when nothing was.
+    pub(crate) status: u16,
+    /// From the head to the end of the answer.
+    pub(crate) took: Duration,
+    /// What went wrong at the cell.
+    pub(crate) error: Option<String>,
+}
+
+impl RequestEnded<'_> {
+    /// Logs and counts.
+    pub(crate) fn emit(&self) {
+        let service = if self.cell.is_some() { "cell" } else { "own" };
+        let class = match self.status {
+            100..200 => "1xx",
+            200..300 => "2xx",
+            300..400 => "3xx",
+            400..500 => "4xx",
+            500.. => "5xx",
+            _ => "none",
+        };
+        METRICS.http_requests.with_label_values(&[service, self.version, class]).inc();
+        METRICS.http_request_seconds.with_label_values(&[service]).observe(self.took.as_secs_f64());
+        let cell = self.cell.map(CellId::as_str).unwrap_or_default();
+        match &self.error {
+            Some(error) if self.status >= 500 => {
+                warn!(client = ?self.client, cell, status = self.status, error, "A cell did not answer a request.");
+            }
+            error => debug!(
+                client = ?self.client, method = self.method, cell, status = self.status,
+                micros = self.took.as_micros(), error = error.as_deref().unwrap_or_default(), "A request ended."
+            ),
+        }
+    }
+}
+
+/// A browser session was opened.
+pub(crate) fn session_opened(identity: &Identity, client: IpAddr) {
+    let method = identity.method.as_str();
+    METRICS.session_opened.with_label_values(&[method]).inc();
+    info!(user = %identity.address, tenant = %identity.tenant, method, %client, "A browser session was opened.");
+}
+
+/// A session cookie was not accepted.
+pub(crate) fn session_refused(reason: &'static str) {
+    METRICS.session_refused.with_label_values(&[reason]).inc();
+    debug!(reason, "A session cookie was not accepted.");
+}
+
+/// A login request goes to an IdP.
+pub(crate) fn saml_request(tenant: &TenantId) {
+    METRICS.saml_requests.with_label_values(&[tenant.as_str()]).inc();
+    debug!(%tenant, "A login request goes to the IdP.");
+}
+
+/// An answer at the assertion consumer was refused. `tenant` is the pending login's, when there is one.
+pub(crate) fn saml_refused(tenant: Option<&TenantId>, client: IpAddr, kind: &str, error: &str, reference: &str) {
+    let tenant = tenant.map(TenantId::as_str).unwrap_or_default();
+    METRICS.saml_logins.with_label_values(&[tenant, "refused"]).inc();
+    METRICS.saml_refusals.with_label_values(&[kind]).inc();
+    warn!(tenant, %client, kind, error, reference, "A SAML login was refused.");
+}
+
+/// A SAML login was accepted.
+pub(crate) fn saml_accepted(identity: &Identity) {
+    METRICS.saml_logins.with_label_values(&[identity.tenant.as_str(), "accepted"]).inc();
+}
+
+/// A page could not be served because of ourselves or something behind us.
+pub(crate) fn trouble(what: &'static str, error: &str, reference: &str) {
+    warn!(what, error, reference, "A login could not be served.");
+}

@@ -1,0 +1,276 @@
+//! Header fields between the two sides: hop-by-hop and spoofed ones out, ours in.
+
+use std::net::IpAddr;
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use pingora::http::{RequestHeader, ResponseHeader};
+
+use super::cookie;
+
+/// What we tell the cell about a request.
+pub(crate) struct Told<'a> {
+    /// The client.
+    pub(crate) client: IpAddr,
+    /// Our public host, with its port when it is not 443.
+    pub(crate) host: &'a str,
+    /// The user's address.
+    pub(crate) user: &'a str,
+    /// The signed word about the user.
+    pub(crate) token: &'a str,
+}
+
+/// Makes a client's request head the cell's: what a client may not say is removed, what we know is set. The framing
+/// fields (`Transfer-Encoding`, `Content-Length`, and `Connection` with `Upgrade`) are the engine's.
+pub(crate) fn clean_request(head: &mut RequestHeader, told: &Told<'_>, upgrade: bool) {
+    let mut doomed = nominated(&head.headers);
+    doomed.extend(head.headers.keys().filter(|name| is_spoofable(name.as_str())).cloned());
+    doomed.extend(HOP_BY_HOP.iter().cloned());
+    if is_basic(&head.headers) {
+        // The password was for us; the cell gets the signed word instead.
+        doomed.push(header::AUTHORIZATION);
+    }
+    for name in doomed {
+        if !(upgrade && name == header::UPGRADE) {
+            head.remove_header(&name);
+        }
+    }
+    head.remove_header(&header::CONNECTION);
+    if upgrade {
+        set(head, "connection", "Upgrade");
+    } else {
+        head.remove_header(&header::UPGRADE);
+    }
+    clean_cookies(head);
+    set(head, "x-forwarded-for", &told.client.to_string());
+    set(head, "x-forwarded-proto", "https");
+    set(head, "x-forwarded-host", told.host);
+    set(head, "remote-user", told.user);
+    set(head, "guichet-identity", told.token);
+}
+
+/// Makes a cell's response head the client's. `upgrade`: the response switches protocols.
+pub(crate) fn clean_response(head: &mut ResponseHeader, upgrade: bool) {
+    let mut doomed = nominated(&head.headers);
+    doomed.extend(HOP_BY_HOP.iter().cloned());
+    doomed.extend([header::SERVER, HeaderName::from_static("x-powered-by"), header::ALT_SVC]);
+    doomed.push(header::STRICT_TRANSPORT_SECURITY);
+    doomed.push(HeaderName::from_static("guichet-identity"));
+    for name in doomed {
+        if !(upgrade && name == header::UPGRADE) {
+            head.remove_header(&name);
+        }
+    }
+    if !upgrade {
+        head.remove_header(&header::CONNECTION);
+        head.remove_header(&header::UPGRADE);
+    }
+    let cookies: Vec<HeaderValue> = head.headers.get_all(header::SET_COOKIE).iter().cloned().collect();
+    if cookies.iter().any(|value| cookie::sets_ours(value.as_bytes())) {
+        head.remove_header(&header::SET_COOKIE);
+        for value in cookies.into_iter().filter(|value| !cookie::sets_ours(value.as_bytes())) {
+            // Appending what was there before cannot fail.
+            let _ = head.append_header(header::SET_COOKIE, value);
+        }
+    }
+    let _ = head.insert_header(header::STRICT_TRANSPORT_SECURITY, super::HSTS);
+}
+
+/// Fields that `Connection` names (RFC 9110 §7.6.1): they end here.
+fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
+    headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok())
+        .filter(|name| *name != header::TRANSFER_ENCODING && *name != header::CONTENT_LENGTH && *name != header::HOST)
+        .collect()
+}
+
+/// Whether only we may say this to a cell. Underscores count as hyphens, as a CGI variable would make them.
+fn is_spoofable(name: &str) -> bool {
+    let hyphened;
+    let name = if name.contains('_') {
+        hyphened = name.replace('_', "-");
+        hyphened.as_str()
+    } else {
+        name
+    };
+    SPOOFABLE.contains(&name) || SPOOFABLE_STARTS.iter().any(|start| name.starts_with(start))
+}
+
+/// Whether the request carries Basic credentials.
+pub(crate) fn is_basic(headers: &HeaderMap) -> bool {
+    headers.get_all(header::AUTHORIZATION).iter().any(|value| {
+        value.as_bytes().get(..6).is_some_and(|start| start.eq_ignore_ascii_case(b"basic "))
+            || value.as_bytes().eq_ignore_ascii_case(b"basic")
+    })
+}
+
+fn clean_cookies(head: &mut RequestHeader) {
+    let fields: Vec<HeaderValue> = head.headers.get_all(header::COOKIE).iter().cloned().collect();
+    if fields.is_empty() {
+        return;
+    }
+    let kept: Vec<Vec<u8>> = fields.iter().filter_map(|field| cookie::without_ours(field.as_bytes())).collect();
+    head.remove_header(&header::COOKIE);
+    // HTTP/2 may split the field (RFC 9113 §8.2.3); an HTTP/1.1 cell gets one.
+    if !kept.is_empty()
+        && let Ok(value) = HeaderValue::from_bytes(&kept.join(&b"; "[..]))
+    {
+        let _ = head.insert_header(header::COOKIE, value);
+    }
+}
+
+fn set(head: &mut RequestHeader, name: &'static str, value: &str) {
+    // Addresses, hosts and tokens are visible ASCII; were one not, the field is absent and the cell refuses.
+    if let Ok(value) = HeaderValue::from_str(value) {
+        let _ = head.insert_header(HeaderName::from_static(name), value);
+    }
+}
+
+static HOP_BY_HOP: [HeaderName; 6] = [
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    HeaderName::from_static("http2-settings"),
+    HeaderName::from_static("proxy"),
+];
+
+const SPOOFABLE: [&str; 12] = [
+    "forwarded",
+    "via",
+    "x-real-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "true-client-ip",
+    "cf-connecting-ip",
+    "client-ip",
+    "x-originating-ip",
+    "x-original-url",
+    "x-rewrite-url",
+    "x-http-method-override",
+];
+
+const SPOOFABLE_STARTS: [&str; 9] = [
+    "x-forwarded",
+    "remote-",
+    "x-remote-",
+    "guichet-",
+    "x-guichet-",
+    "x-auth-",
+    "x-authenticated-",
+    "x-webauth-",
+    "ssl-client-",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told() -> Told<'static> {
+        Told {
+            client: "192.0.2.7".parse().unwrap(),
+            host: "mail.example",
+            user: "alice@univ.example",
+            token: "header.claims.tag",
+        }
+    }
+
+    fn request(fields: &[(&'static str, &'static str)]) -> RequestHeader {
+        let mut head = RequestHeader::build("GET", b"/", None).unwrap();
+        for (name, value) in fields {
+            head.append_header(*name, *value).unwrap();
+        }
+        head
+    }
+
+    #[test]
+    fn spoofed_fields_never_reach_the_cell() {
+        let mut head = request(&[
+            ("X-Forwarded-For", "10.0.0.1"),
+            ("X-Forwarded-For", "10.0.0.2"),
+            ("Forwarded", "for=10.0.0.1"),
+            ("X-Real-IP", "10.0.0.1"),
+            ("Remote-User", "root@univ.example"),
+            ("Remote_User", "root@univ.example"),
+            ("X-Remote-User", "root@univ.example"),
+            ("Guichet-Identity", "forged"),
+            ("GUICHET_IDENTITY", "forged"),
+            ("X-Original-URL", "/admin"),
+            ("Accept", "text/html"),
+        ]);
+        clean_request(&mut head, &told(), false);
+        let mut fields: Vec<_> =
+            head.headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+        fields.sort_unstable();
+        assert_eq!(
+            fields,
+            [
+                ("accept", "text/html"),
+                ("guichet-identity", "header.claims.tag"),
+                ("remote-user", "alice@univ.example"),
+                ("x-forwarded-for", "192.0.2.7"),
+                ("x-forwarded-host", "mail.example"),
+                ("x-forwarded-proto", "https"),
+            ]
+        );
+    }
+
+    #[test]
+    fn fields_named_by_connection_end_here() {
+        let mut head = request(&[("Connection", "close, X-Hop"), ("X-Hop", "1"), ("Keep-Alive", "1")]);
+        clean_request(&mut head, &told(), false);
+        for name in ["connection", "x-hop", "keep-alive"] {
+            assert!(head.headers.get(name).is_none(), "{name}");
+        }
+    }
+
+    #[test]
+    fn our_own_fields_survive_being_named_by_connection() {
+        let mut head = request(&[("Connection", "Remote-User, Guichet-Identity, X-Forwarded-For")]);
+        clean_request(&mut head, &told(), false);
+        assert_eq!(head.headers.get("remote-user").unwrap(), "alice@univ.example");
+        assert_eq!(head.headers.get("guichet-identity").unwrap(), "header.claims.tag");
+    }
+
+    #[test]
+    fn an_upgrade_keeps_its_two_fields() {
+        let mut head = request(&[("Connection", "keep-alive, Upgrade"), ("Upgrade", "websocket")]);
+        clean_request(&mut head, &told(), true);
+        assert_eq!(head.headers.get("upgrade").unwrap(), "websocket");
+        assert_eq!(head.headers.get("connection").unwrap(), "Upgrade");
+    }
+
+    #[test]
+    fn a_basic_password_stays_with_us_and_a_bearer_token_goes_on() {
+        let mut head = request(&[("Authorization", "Basic YTpi")]);
+        clean_request(&mut head, &told(), false);
+        assert!(head.headers.get("authorization").is_none());
+        let mut head = request(&[("Authorization", "Bearer t")]);
+        clean_request(&mut head, &told(), false);
+        assert!(head.headers.get("authorization").is_some());
+    }
+
+    #[test]
+    fn a_response_loses_its_maker_and_cannot_set_our_cookies() {
+        let mut head = ResponseHeader::build(200, None).unwrap();
+        for (name, value) in [
+            ("Server", "Jetty"),
+            ("X-Powered-By", "PHP"),
+            ("Connection", "close"),
+            ("Set-Cookie", "__Host-guichet=forged; Path=/"),
+            ("Set-Cookie", "ZM=1"),
+        ] {
+            head.append_header(name, value).unwrap();
+        }
+        clean_response(&mut head, false);
+        for name in ["server", "x-powered-by", "connection"] {
+            assert!(head.headers.get(name).is_none(), "{name}");
+        }
+        let cookies: Vec<_> = head.headers.get_all("set-cookie").iter().collect();
+        assert_eq!(cookies, ["ZM=1"]);
+        assert_eq!(head.headers.get("strict-transport-security").unwrap(), crate::http::HSTS);
+    }
+}

@@ -1,0 +1,239 @@
+//! The pages: server-rendered, French and English, no script needed, nothing from elsewhere.
+
+use std::sync::LazyLock;
+
+use askama::Template;
+use aws_lc_rs::digest;
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use guichet_config::Tenant;
+use http::StatusCode;
+
+use crate::http::{lang::Lang, page::Answer, target};
+
+/// What every page has.
+pub(crate) struct Frame<'a> {
+    lang: Lang,
+    title: &'a str,
+    css: &'static str,
+    /// Path and query of the language switch, to which `&lang=` is added.
+    switch: Option<String>,
+}
+
+impl<'a> Frame<'a> {
+    fn new(lang: Lang, title: &'a str) -> Self {
+        Self { lang, title, css: CSS, switch: None }
+    }
+}
+
+/// An institution in the list.
+pub(crate) struct Choice {
+    /// Id.
+    pub(crate) id: String,
+    /// Name in the page's language.
+    pub(crate) name: String,
+    /// Selected.
+    pub(crate) chosen: bool,
+}
+
+/// The institution chooser.
+#[derive(Template)]
+#[template(path = "chooser.html")]
+struct Chooser<'a> {
+    frame: Frame<'a>,
+    remembered: Option<Choice>,
+    tenants: Vec<Choice>,
+    next: &'a str,
+    address: &'a str,
+    error: &'a str,
+}
+
+/// The chooser page. `form_action` lists where its forms may lead.
+pub(crate) fn chooser(
+    lang: Lang,
+    tenants: Vec<Choice>,
+    remembered: Option<Choice>,
+    (next, address, error): (&str, &str, &str),
+    form_action: &str,
+) -> Answer {
+    let mut frame = Frame::new(lang, lang.pick("Connexion", "Sign in"));
+    frame.switch = Some(format!("/login?choose=1&next={}", target::encode(next)));
+    let status = if error.is_empty() { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
+    render(status, lang, form_action, &Chooser { frame, remembered, tenants, next, address, error })
+}
+
+/// An outage as told to users.
+pub(crate) struct Outage {
+    since: String,
+    since_iso: String,
+}
+
+impl Outage {
+    /// Since that moment.
+    pub(crate) fn since(since: guichet_auth::WallTime, lang: Lang) -> Self {
+        let at = i64::try_from(since.0).ok().and_then(|millis| jiff::Timestamp::from_millisecond(millis).ok());
+        let at = at.unwrap_or_default();
+        let form = lang.pick("%d/%m/%Y à %H:%M UTC", "%d %B %Y, %H:%M UTC");
+        Self { since: at.strftime(form).to_string(), since_iso: at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string() }
+    }
+}
+
+#[derive(Template)]
+#[template(path = "password.html")]
+struct Password<'a> {
+    frame: Frame<'a>,
+    outage: Option<Outage>,
+    tenant: &'a str,
+    tenant_id: &'a str,
+    next: &'a str,
+    next_encoded: String,
+    address: &'a str,
+    error: &'a str,
+}
+
+/// What the password page says beside its form.
+pub(crate) struct PasswordForm<'a> {
+    /// Institution.
+    pub(crate) tenant: &'a Tenant,
+    /// Its IdP is down.
+    pub(crate) outage: Option<Outage>,
+    /// Goes there afterwards.
+    pub(crate) next: &'a str,
+    /// As typed.
+    pub(crate) address: &'a str,
+    /// In words; empty: none.
+    pub(crate) error: &'a str,
+}
+
+/// The password page.
+pub(crate) fn password(status: StatusCode, lang: Lang, form: PasswordForm<'_>, form_action: &str) -> Answer {
+    let tenant_id = form.tenant.id.as_str();
+    let mut frame = Frame::new(lang, lang.pick("Connexion", "Sign in"));
+    frame.switch = Some(format!("/login?tenant={tenant_id}&next={}", target::encode(form.next)));
+    let page = Password {
+        frame,
+        outage: form.outage,
+        tenant: lang.of(&form.tenant.name),
+        tenant_id,
+        next: form.next,
+        next_encoded: target::encode(form.next),
+        address: form.address,
+        error: form.error,
+    };
+    render(status, lang, form_action, &page)
+}
+
+#[derive(Template)]
+#[template(path = "post.html")]
+struct Post<'a> {
+    frame: Frame<'a>,
+    action: &'a str,
+    saml_request: &'a str,
+    relay_state: &'a str,
+    script: &'static str,
+}
+
+/// The page that posts a request to an IdP: by its one line of script, or by its button.
+pub(crate) fn post(lang: Lang, action: &str, saml_request: &str, relay_state: &str, form_action: &str) -> Answer {
+    let frame = Frame::new(lang, lang.pick("Votre établissement", "Your institution"));
+    let page = Post { frame, action, saml_request, relay_state, script: SUBMIT };
+    let csp = format!("style-src '{}'; script-src '{}'; form-action {form_action}", *CSS_HASH, *SUBMIT_HASH);
+    Answer::html(StatusCode::OK, lang, &csp, page.render().unwrap_or_default())
+}
+
+#[derive(Template)]
+#[template(path = "message.html")]
+struct Message<'a> {
+    frame: Frame<'a>,
+    paragraphs: &'a [&'a str],
+    reference: &'a str,
+    contact: &'a str,
+    links: &'a [(String, &'a str)],
+}
+
+/// A page that tells something.
+#[derive(Default)]
+pub(crate) struct Notice<'a> {
+    /// Heading.
+    pub(crate) title: &'a str,
+    /// Sentences.
+    pub(crate) paragraphs: &'a [&'a str],
+    /// For the help desk; empty: none.
+    pub(crate) reference: &'a str,
+    /// Help desk; empty: none.
+    pub(crate) contact: &'a str,
+    /// Path and words.
+    pub(crate) links: &'a [(String, &'a str)],
+}
+
+/// A page that tells something.
+pub(crate) fn notice(status: StatusCode, lang: Lang, notice: &Notice<'_>) -> Answer {
+    let frame = Frame::new(lang, notice.title);
+    let Notice { paragraphs, reference, contact, links, .. } = *notice;
+    render(status, lang, "'none'", &Message { frame, paragraphs, reference, contact, links })
+}
+
+/// 421: the request names another host.
+pub(crate) fn misdirected(lang: Lang, html: bool) -> Answer {
+    let said = lang.pick("Ce service ne répond pas sous ce nom.", "This service does not answer to this name.");
+    short(StatusCode::MISDIRECTED_REQUEST, lang, html, lang.pick("Mauvaise adresse", "Wrong address"), said)
+}
+
+/// 413.
+pub(crate) fn too_large(lang: Lang, html: bool) -> Answer {
+    let said = lang.pick("Ce que vous envoyez dépasse la taille admise.", "What you send is over the size limit.");
+    short(StatusCode::PAYLOAD_TOO_LARGE, lang, html, lang.pick("Trop volumineux", "Too large"), said)
+}
+
+/// 503: the user's cell has no healthy endpoint.
+pub(crate) fn no_cell(lang: Lang, html: bool) -> Answer {
+    let said = lang.pick(
+        "Votre messagerie est momentanément indisponible. Vos messages sont conservés. Réessayez dans quelques minutes.",
+        "Your mailbox is unavailable for the moment. Your messages are safe. Please try again in a few minutes.",
+    );
+    let title = lang.pick("Service momentanément indisponible", "Service unavailable for the moment");
+    short(StatusCode::SERVICE_UNAVAILABLE, lang, html, title, said).with_retry_after()
+}
+
+/// What a failed request is answered with.
+pub(crate) fn failure(status: u16, lang: Lang, html: bool) -> Answer {
+    match StatusCode::from_u16(status) {
+        Ok(StatusCode::SERVICE_UNAVAILABLE) => no_cell(lang, html),
+        Ok(StatusCode::PAYLOAD_TOO_LARGE) => too_large(lang, html),
+        Ok(status) if status.is_client_error() => {
+            let said = lang.pick("La demande n’a pas pu être comprise.", "The request could not be understood.");
+            short(status, lang, html, lang.pick("Demande refusée", "Request refused"), said)
+        }
+        status => {
+            let said = lang.pick(
+                "La messagerie n’a pas pu traiter la demande. Réessayez dans un instant.",
+                "The mail service could not handle the request. Please try again in a moment.",
+            );
+            let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            short(status, lang, html, lang.pick("Une erreur est survenue", "Something went wrong"), said)
+        }
+    }
+}
+
+fn short(status: StatusCode, lang: Lang, html: bool, title: &str, said: &str) -> Answer {
+    if html {
+        notice(status, lang, &Notice { title, paragraphs: &[said], ..Notice::default() })
+    } else {
+        Answer::text(status, said)
+    }
+}
+
+fn render(status: StatusCode, lang: Lang, form_action: &str, page: &impl Template) -> Answer {
+    let csp = format!("style-src '{}'; form-action {form_action}", *CSS_HASH);
+    // Rendering into memory cannot fail.
+    Answer::html(status, lang, &csp, page.render().unwrap_or_default())
+}
+
+fn csp_hash(text: &str) -> String {
+    let digest = digest::digest(&digest::SHA256, text.as_bytes());
+    format!("sha256-{}", BASE64_STANDARD.encode(digest))
+}
+
+const CSS: &str = include_str!("style.css");
+const SUBMIT: &str = "document.forms[0].submit()";
+static CSS_HASH: LazyLock<String> = LazyLock::new(|| csp_hash(CSS));
+static SUBMIT_HASH: LazyLock<String> = LazyLock::new(|| csp_hash(SUBMIT));

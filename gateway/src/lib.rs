@@ -1,0 +1,17 @@
+//! The gateway: listeners, TLS, the mail and web ways to a cell, and what operators see and steer.
+
+pub mod app;
+pub mod cell;
+pub mod check;
+pub mod console;
+pub mod ctl;
+pub mod drain;
+pub mod http;
+pub mod limit;
+pub mod listener;
+pub mod mail;
+pub mod placement;
+pub mod probe;
+pub mod reload;
+pub mod telemetry;
+pub mod tls;

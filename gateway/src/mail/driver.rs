@@ -1,0 +1,230 @@
+//! Where a dialogue meets a socket: bytes in, replies out, the deadline, STARTTLS, and the hand-off to the relay.
+
+use std::{sync::Arc, time::Duration};
+
+use guichet_config::MailTls;
+use guichet_proto::{
+    InputBuf, Step,
+    imap::{ImapDialogue, ImapProfile},
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::TcpStream,
+    time::{Instant, timeout, timeout_at},
+};
+use tokio_rustls::server::TlsStream;
+
+use super::{login, relay};
+use crate::{
+    app::{App, Snapshot},
+    listener::{Peer, Seat, handshake},
+    telemetry::event,
+    tls::policy,
+};
+
+/// One connection of a client, before login.
+pub(super) struct Visit {
+    pub(super) app: Arc<App>,
+    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) peer: Peer,
+    /// Names the connection in logs and to the cell.
+    pub(super) name: String,
+}
+
+/// How a dialogue ended.
+enum End {
+    /// TLS comes next.
+    Upgrade,
+    /// Logged in. What waits in the input belongs to the cell.
+    HandOff(Box<login::Opened>),
+    /// Over.
+    Closed(&'static str),
+}
+
+/// Serves one IMAP connection from its first byte. Returns at the hand-off: the relay is a task of its own, so that the
+/// memory of all this is given back.
+pub(crate) async fn serve_imap(
+    mut stream: TcpStream,
+    tls: MailTls,
+    peer: Peer,
+    seat: Seat,
+    snapshot: Arc<Snapshot>,
+    app: Arc<App>,
+) {
+    let name = app.session_name(peer.conn);
+    let visit = Visit { app, snapshot, peer, name };
+    let mut input = InputBuf::new();
+    let end = match tls {
+        MailTls::Implicit => None,
+        MailTls::StartTls => {
+            let step = ImapDialogue::greet(visit.profile(false), now());
+            Some(Box::pin(talk(&mut stream, step, &mut input, &visit)).await)
+        }
+    };
+    if let Some(End::Closed(reason)) = end {
+        visit.closed(reason);
+        return;
+    }
+    let config = visit.snapshot.tls.imap.clone();
+    let Some(mut stream) = Box::pin(handshake(stream, &visit.peer, config)).await else { return };
+    // A fresh dialogue and a fresh buffer: nothing said before TLS counts (RFC 9051 §6.2.1).
+    let mut input = InputBuf::new();
+    let step = match tls {
+        MailTls::Implicit => ImapDialogue::greet(visit.profile(true), now()),
+        MailTls::StartTls => ImapDialogue::after_starttls(visit.profile(true), now()),
+    };
+    match Box::pin(talk(&mut stream, step, &mut input, &visit)).await {
+        End::HandOff(opened) => hand_off(stream, &input, *opened, visit, seat),
+        End::Closed(reason) => {
+            visit.closed(reason);
+            let _ = timeout(GOODBYE, stream.shutdown()).await;
+        }
+        End::Upgrade => visit.closed("protocol"),
+    }
+}
+
+async fn talk<S>(stream: &mut S, first: Step<ImapDialogue>, input: &mut InputBuf, visit: &Visit) -> End
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut step = first;
+    loop {
+        step = match step {
+            Step::Wait { next, reply, deadline } => {
+                let deadline = Instant::from_std(deadline);
+                if !send(stream, &reply).await {
+                    return End::Closed("gone");
+                }
+                match timeout_at(deadline, read(stream, input)).await {
+                    Ok(true) => next.on_bytes(input, now()),
+                    Ok(false) => return End::Closed("gone"),
+                    Err(_) => next.on_deadline(now()),
+                }
+            }
+            Step::Ask { next, reply, login, deadline } => {
+                if !send(stream, &reply).await {
+                    return End::Closed("gone");
+                }
+                let asked = Box::pin(login::login(visit, login));
+                match timeout_at(Instant::from_std(deadline), asked).await {
+                    Ok(Ok(opened)) => {
+                        // Kept beside the dialogue: only its answer tells whether there is a hand-off.
+                        match next.on_answer(opened.answer(), now()) {
+                            Step::HandOff { reply } => {
+                                if send(stream, &reply).await {
+                                    return End::HandOff(opened);
+                                }
+                                return End::Closed("gone");
+                            }
+                            other => other,
+                        }
+                    }
+                    Ok(Err(answer)) => match next.on_answer(answer, now()) {
+                        Step::Wait { next, reply, .. } if !input.is_empty() => {
+                            if !send(stream, &reply).await {
+                                return End::Closed("gone");
+                            }
+                            next.on_bytes(input, now())
+                        }
+                        other => other,
+                    },
+                    Err(_) => next.on_deadline(now()),
+                }
+            }
+            Step::Upgrade { reply } => {
+                return if send(stream, &reply).await { End::Upgrade } else { End::Closed("gone") };
+            }
+            Step::Close { reply, reason } => {
+                send(stream, &reply).await;
+                let _ = timeout(GOODBYE, stream.shutdown()).await;
+                let _ = timeout(LINGER, discard(stream)).await;
+                return End::Closed(reason.as_str());
+            }
+            // A dialogue hands off only in answer to `Opened`, above.
+            Step::HandOff { .. } => return End::Closed("protocol"),
+        };
+    }
+}
+
+/// Reads once. `false`: the client is gone, or sends on while it must wait.
+async fn read<S: AsyncRead + Unpin>(stream: &mut S, input: &mut InputBuf) -> bool {
+    let mut chunk = zeroize::Zeroizing::new([0; READ_BYTES]);
+    let room = input.room().min(READ_BYTES);
+    let Some(chunk) = chunk.get_mut(..room).filter(|chunk| !chunk.is_empty()) else { return false };
+    match stream.read(chunk).await {
+        Ok(0) | Err(_) => false,
+        Ok(read) => {
+            input.extend(chunk.get(..read).unwrap_or_default());
+            true
+        }
+    }
+}
+
+/// Reads on what the client still sends: a close over unread bytes is a reset, which may overtake our last words.
+async fn discard<S: AsyncRead + Unpin>(stream: &mut S) {
+    let mut left = LINGER_BYTES_MAX;
+    let mut chunk = zeroize::Zeroizing::new([0; READ_BYTES]);
+    while let Ok(read @ 1..) = stream.read(chunk.as_mut_slice()).await {
+        left = left.saturating_sub(read);
+        if left == 0 {
+            return;
+        }
+    }
+}
+
+/// Sends all of it, in one flight. `false`: the client is gone or does not read.
+async fn send<S: AsyncWrite + Unpin>(stream: &mut S, reply: &[u8]) -> bool {
+    if reply.is_empty() {
+        return true;
+    }
+    let sent = timeout(SEND_TIMEOUT, async {
+        stream.write_all(reply).await?;
+        stream.flush().await
+    });
+    matches!(sent.await, Ok(Ok(())))
+}
+
+fn hand_off(stream: TlsStream<TcpStream>, input: &InputBuf, opened: login::Opened, visit: Visit, seat: Seat) {
+    let (tcp, tls) = stream.into_inner();
+    let about = relay::About {
+        name: visit.name,
+        listener: visit.peer.listener,
+        client: visit.peer.client,
+        tls: policy::describe(tls.protocol_version(), tls.negotiated_cipher_suite()),
+        user: opened.identity.address,
+        tenant: opened.identity.tenant,
+        cell: opened.cell.id,
+        endpoint: opened.cell.endpoint.to_string(),
+    };
+    let client = relay::Leg::new(tcp, Some(tls.into()));
+    let relay = relay::Relay::new(client, opened.cell.leg, Box::new(about), seat, &visit.app);
+    tokio::spawn(relay.run(input.as_slice().into(), opened.cell.pending.into()));
+}
+
+impl Visit {
+    fn profile(&self, tls: bool) -> Arc<ImapProfile> {
+        let config = &self.snapshot.config;
+        Arc::new(ImapProfile {
+            tls,
+            extra_capabilities: self.app.cells.imap_capabilities(),
+            login_deadline: config.limits.login_deadline,
+            hostname: config.public.hostname.as_str().into(),
+        })
+    }
+
+    fn closed(&self, reason: &'static str) {
+        let Peer { listener, client, .. } = &self.peer;
+        event::DialogueEnded { session: &self.name, listener, client: *client, reason }.emit();
+    }
+}
+
+fn now() -> std::time::Instant {
+    Instant::now().into_std()
+}
+
+const READ_BYTES: usize = 4096;
+const SEND_TIMEOUT: Duration = Duration::from_secs(10);
+const GOODBYE: Duration = Duration::from_secs(2);
+/// For a client that is sent away and still talks.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES_MAX: usize = 256 * 1024;

@@ -1,0 +1,83 @@
+//! From a login request to an answer: decide, place, and log in at the cell.
+
+use guichet_auth::{Attempt, AuthMethod, Decision, DenyReason, Identity, Outcome, Protocol, Source, UnavailableReason};
+use guichet_config::{Address, Secret};
+use guichet_proto::{Answer, LoginRequest};
+use tokio::time::Instant;
+
+use super::{
+    cell::{self, OpenCell},
+    driver::Visit,
+};
+use crate::telemetry::{METRICS, event};
+
+/// An allowed user whose cell is open and logged in.
+pub(super) struct Opened {
+    pub(super) identity: Identity,
+    pub(super) cell: OpenCell,
+}
+
+impl Opened {
+    /// What the dialogue must know of it.
+    pub(super) fn answer(&self) -> Answer {
+        Answer::Opened { capability: self.cell.capability.clone() }
+    }
+}
+
+/// Decides one login. An `Err` is an answer for the client, never `Opened`.
+pub(super) async fn login(visit: &Visit, request: LoginRequest) -> Result<Box<Opened>, Answer> {
+    let began = Instant::now();
+    let outcome = decide(visit, &request).await;
+    let address: Option<Address> = request.username.parse().ok();
+    event::LoginDecided {
+        protocol: Protocol::Imap,
+        session: &visit.name,
+        client: visit.peer.client,
+        address: address.as_ref(),
+        outcome: &outcome,
+        took: began.elapsed(),
+    }
+    .emit();
+    let identity = match outcome.decision {
+        Decision::Allow(identity) => identity,
+        Decision::Deny(DenyReason::BadCredential) => return Err(Answer::Denied),
+        Decision::Deny(DenyReason::AccountRefused) => return Err(Answer::Refused),
+        Decision::Unavailable(UnavailableReason::Throttled) => {
+            METRICS.limit_rejections.with_label_values(&["login"]).inc();
+            return Err(Answer::Limited);
+        }
+        Decision::Unavailable(_) => return Err(Answer::Unavailable),
+    };
+    let Some(id) = visit.app.place(&identity, &visit.snapshot.config) else {
+        event::NoCell { session: &visit.name, identity: &identity }.emit();
+        return Err(Answer::Unavailable);
+    };
+    match cell::open(visit, &identity, &id, &request.password).await {
+        Ok(cell) => {
+            event::MailSessionOpened { protocol: Protocol::Imap.as_str(), cell: &id, took: began.elapsed() }.emit();
+            Ok(Box::new(Opened { identity, cell }))
+        }
+        Err(failure) => {
+            let cell::Failure { reason, detail } = &failure;
+            event::CellLoginFailed { session: &visit.name, identity: &identity, cell: &id, reason, detail }.emit();
+            // The directory said yes: whatever the cell says, the password is not wrong.
+            Err(Answer::Unavailable)
+        }
+    }
+}
+
+async fn decide(visit: &Visit, request: &LoginRequest) -> Outcome {
+    if request.authzid.is_some() {
+        // Nobody acts for another here.
+        return Outcome { decision: Decision::Deny(DenyReason::BadCredential), source: Source::Rule };
+    }
+    let password = Secret::new(request.password.expose().to_owned());
+    let attempt = Attempt {
+        username: &request.username,
+        password: &password,
+        protocol: Protocol::Imap,
+        method: AuthMethod::Password,
+        source: visit.peer.client.ip(),
+    };
+    visit.snapshot.authenticator.decide(&attempt).await
+}

@@ -1,0 +1,12 @@
+//! The mail way: the driver of the dialogues, our login at the cell, the relay.
+//!
+//! [`driver`] is the only place where a dialogue meets a socket. [`login`] turns what the client asked into an answer: the
+//! decision, the placement, and a connection of the cell that is already logged in ([`cell`]). [`relay`] is what is left
+//! afterwards: two sockets and a TLS state.
+
+mod cell;
+mod driver;
+mod login;
+mod relay;
+
+pub(crate) use driver::serve_imap;

@@ -1,0 +1,449 @@
+//! The bytes after login: two sockets, their TLS states and a few hundred bytes.
+//!
+//! No buffer is held while nothing moves. When a socket is readable, bytes go through a scratch buffer of the worker
+//! thread; what the other side does not take at once is kept until it does, and nothing more is read meanwhile. An end
+//! is passed on as it came: close_notify as close_notify, a bare FIN as a bare FIN, a reset as a reset. The relay never
+//! says anything itself: it cannot know where in the protocol it is.
+
+use std::{
+    cell::RefCell,
+    io::{self, BufRead, IoSlice, Write},
+    net::{Shutdown, SocketAddr},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use guichet_auth::Protocol;
+use guichet_config::{Address, CellId, ListenerId, TenantId};
+use rustls::Connection;
+use socket2::SockRef;
+use tokio::{
+    io::Interest,
+    net::TcpStream,
+    time::{Instant, sleep_until},
+};
+
+use crate::{
+    app::App,
+    listener::Seat,
+    telemetry::{METRICS, event},
+};
+
+/// One side of a relay.
+pub(super) struct Leg {
+    tcp: TcpStream,
+    tls: Option<Box<Connection>>,
+    /// Taken from the other side and not sent yet; only without TLS, which keeps its own.
+    unsent: Vec<u8>,
+    /// Will send nothing more.
+    ended: Option<Ending>,
+    /// close_notify is queued or not wanted; FIN follows when all is sent.
+    closing: bool,
+    /// FIN is sent.
+    shut: bool,
+}
+
+/// How a side stopped sending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// close_notify; or FIN where there is no TLS.
+    Clean,
+    /// FIN without close_notify: what came may be cut short.
+    Bare,
+}
+
+/// What the log line at the end tells.
+#[derive(Debug)]
+pub(super) struct About {
+    pub(super) name: String,
+    pub(super) listener: ListenerId,
+    pub(super) client: SocketAddr,
+    pub(super) tls: String,
+    pub(super) user: Address,
+    pub(super) tenant: TenantId,
+    pub(super) cell: CellId,
+    pub(super) endpoint: String,
+}
+
+/// A logged-in session.
+pub(super) struct Relay {
+    client: Leg,
+    cell: Leg,
+    to_cell: u64,
+    to_client: u64,
+    about: Box<About>,
+    seat: Seat,
+    app: Arc<App>,
+}
+
+impl Leg {
+    pub(super) fn new(tcp: TcpStream, tls: Option<Connection>) -> Self {
+        let tls = tls.map(|mut tls| {
+            // What may wait in it is bounded here: nothing is added while something waits.
+            tls.set_buffer_limit(None);
+            Box::new(tls)
+        });
+        Self { tcp, tls, unsent: Vec::new(), ended: None, closing: false, shut: false }
+    }
+
+    fn blocked(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.wants_write()) || !self.unsent.is_empty()
+    }
+
+    /// Takes bytes for this side; all of them.
+    fn take(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if let Some(tls) = &mut self.tls {
+            return tls.writer().write_all(bytes);
+        }
+        let mut rest = bytes;
+        while self.unsent.is_empty() && !rest.is_empty() {
+            match self.tcp.try_write(rest) {
+                Ok(sent) => rest = rest.get(sent..).unwrap_or_default(),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        self.unsent.extend_from_slice(rest);
+        Ok(())
+    }
+
+    /// Sends what waits, as far as the socket takes it.
+    fn flush(&mut self) -> io::Result<()> {
+        while self.blocked() {
+            let sent = match &mut self.tls {
+                Some(tls) => tls.write_tls(&mut Outlet(&self.tcp)),
+                None => self.tcp.try_write(&self.unsent),
+            };
+            match sent {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(sent) if self.tls.is_none() => {
+                    self.unsent.drain(..sent);
+                    if self.unsent.is_empty() {
+                        // An idle relay holds no buffer.
+                        self.unsent = Vec::new();
+                    }
+                }
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends our sending, when all is sent: close_notify if the other side ended cleanly, then FIN.
+    fn close(&mut self, how: Ending) -> io::Result<()> {
+        if !self.closing {
+            self.closing = true;
+            if let (Some(tls), Ending::Clean) = (&mut self.tls, how) {
+                tls.send_close_notify();
+            }
+        }
+        self.flush()?;
+        if !self.blocked() && !self.shut {
+            self.shut = true;
+            SockRef::from(&self.tcp).shutdown(Shutdown::Write)?;
+        }
+        Ok(())
+    }
+
+    /// The drop that follows sends RST instead of FIN.
+    fn abort(&self) {
+        let _ = SockRef::from(&self.tcp).set_linger(Some(Duration::ZERO));
+    }
+
+    /// What is worth waiting for on this socket.
+    fn interest(&self, readable: bool) -> Option<Interest> {
+        match (readable && self.ended.is_none(), self.blocked()) {
+            (true, true) => Some(Interest::READABLE | Interest::WRITABLE),
+            (true, false) => Some(Interest::READABLE),
+            (false, true) => Some(Interest::WRITABLE),
+            (false, false) => None,
+        }
+    }
+}
+
+/// One read of `from`, all of it into `to`. Plaintext bytes moved; `None`: nothing to read now.
+fn pump(from: &mut Leg, to: &mut Leg, scratch: &mut [u8], discard: bool) -> io::Result<Option<usize>> {
+    let read = match from.tcp.try_read(scratch) {
+        Ok(0) => {
+            from.ended = Some(if from.tls.is_some() { Ending::Bare } else { Ending::Clean });
+            return Ok(Some(0));
+        }
+        Ok(read) => read,
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut bytes: &[u8] = scratch.get(..read).unwrap_or_default();
+    let Some(tls) = &mut from.tls else {
+        if !discard {
+            to.take(bytes)?;
+        }
+        return Ok(Some(read));
+    };
+    let mut moved = 0;
+    while !bytes.is_empty() {
+        // Takes at most 4 KiB at a time, into a buffer that shrinks again.
+        if tls.read_tls(&mut bytes)? == 0 {
+            break;
+        }
+        let state = match tls.process_new_packets() {
+            Ok(state) => state,
+            Err(error) => {
+                // Its alert, as far as it goes.
+                let _ = tls.write_tls(&mut Outlet(&from.tcp));
+                return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+            }
+        };
+        moved += drain(tls, to, discard)?;
+        if state.peer_has_closed() {
+            from.ended = Some(Ending::Clean);
+            break;
+        }
+    }
+    Ok(Some(moved))
+}
+
+/// Moves the plaintext that waits in a TLS state.
+fn drain(tls: &mut Connection, to: &mut Leg, discard: bool) -> io::Result<usize> {
+    let mut moved = 0;
+    loop {
+        let mut reader = tls.reader();
+        let length = match reader.fill_buf() {
+            Ok(chunk) => {
+                if !discard {
+                    to.take(chunk)?;
+                }
+                chunk.len()
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            Err(error) => return Err(error),
+        };
+        if length == 0 {
+            return Ok(moved);
+        }
+        reader.consume(length);
+        moved += length;
+    }
+}
+
+impl Relay {
+    pub(super) fn new(client: Leg, cell: Leg, about: Box<About>, seat: Seat, app: &Arc<App>) -> Self {
+        Self { client, cell, to_cell: 0, to_client: 0, about, seat, app: app.clone() }
+    }
+
+    /// Relays to the end. `to_cell` and `to_client` came before the hand-off.
+    pub(super) async fn run(mut self, to_cell: Box<[u8]>, to_client: Box<[u8]>) {
+        let began = Instant::now();
+        let end = match self.open(&to_cell, &to_client) {
+            Ok(()) => {
+                drop((to_cell, to_client));
+                self.relay().await
+            }
+            Err(_) => "error",
+        };
+        let Self { about, to_cell, to_client, .. } = &self;
+        event::MailSessionEnded {
+            protocol: Protocol::Imap.as_str(),
+            session: &about.name,
+            listener: &about.listener,
+            client: about.client,
+            tls: &about.tls,
+            user: about.user.as_str(),
+            tenant: &about.tenant,
+            cell: &about.cell,
+            endpoint: &about.endpoint,
+            to_cell: *to_cell,
+            to_client: *to_client,
+            lasted: began.elapsed(),
+            end,
+        }
+        .emit();
+        drop(self.seat);
+    }
+
+    /// What was read before the hand-off goes first.
+    fn open(&mut self, to_cell: &[u8], to_client: &[u8]) -> io::Result<()> {
+        self.cell.take(to_cell)?;
+        self.to_cell += to_cell.len() as u64;
+        if let Some(tls) = &mut self.client.tls {
+            self.to_cell += drain(tls, &mut self.cell, false)? as u64;
+        }
+        self.client.take(to_client)?;
+        self.to_client += to_client.len() as u64;
+        if let Some(tls) = &mut self.cell.tls {
+            self.to_client += drain(tls, &mut self.client, false)? as u64;
+        }
+        self.cell.flush()?;
+        self.client.flush()
+    }
+
+    async fn relay(&mut self) -> &'static str {
+        let app = self.app.clone();
+        let mut moved_at = Instant::now();
+        let mut ending: Option<(&'static str, Instant)> = None;
+        let mut alarm = pin!(sleep_until(moved_at + INACTIVITY));
+        let mut stopping = app.stop.is_cancelled();
+        loop {
+            let (moved, more) = match self.progress() {
+                Ok(progress) => progress,
+                Err((side, _)) => {
+                    // A reset stays a reset.
+                    self.client.abort();
+                    self.cell.abort();
+                    return side;
+                }
+            };
+            let now = Instant::now();
+            if moved {
+                moved_at = now;
+            }
+            if ending.is_none() {
+                ending = match (self.cell.ended, self.client.ended) {
+                    (Some(_), _) => Some(("cell_closed", now + LINGER)),
+                    (None, Some(_)) => Some(("client_closed", now + HALF_OPEN)),
+                    (None, None) => None,
+                };
+            }
+            if let Some((reason, _)) = ending
+                && self.client.shut
+                && (self.cell.shut || self.cell.ended.is_some())
+                && self.client.ended.is_some()
+            {
+                return reason;
+            }
+            if more {
+                // Others want the worker too.
+                tokio::task::yield_now().await;
+                continue;
+            }
+
+            let due = match (ending, stopping) {
+                (Some((_, due)), _) => due,
+                (None, true) => moved_at + QUIET,
+                (None, false) => moved_at + INACTIVITY,
+            };
+            if due < alarm.deadline() {
+                alarm.as_mut().reset(due);
+            }
+            let token = if stopping { &app.cut } else { &app.stop };
+            let client = self.client.interest(!self.cell.blocked());
+            let cell = self.cell.interest(!self.client.blocked());
+            tokio::select! {
+                _ = self.client.tcp.ready(client.unwrap_or(Interest::READABLE)), if client.is_some() => {}
+                _ = self.cell.tcp.ready(cell.unwrap_or(Interest::READABLE)), if cell.is_some() => {}
+                () = &mut alarm => {
+                    if Instant::now() < due {
+                        alarm.as_mut().reset(due);
+                    } else {
+                        let reason = match (ending, stopping) {
+                            (Some((reason, _)), _) => reason,
+                            (None, true) => "node_stopped",
+                            (None, false) => "inactive",
+                        };
+                        self.part();
+                        return reason;
+                    }
+                }
+                () = token.cancelled() => {
+                    if stopping {
+                        self.part();
+                        return "node_stopped";
+                    }
+                    stopping = true;
+                }
+            }
+        }
+    }
+
+    /// Moves what can be moved now. Whether anything did, and whether there may be more.
+    fn progress(&mut self) -> Result<(bool, bool), (&'static str, io::Error)> {
+        SCRATCH.with_borrow_mut(|scratch| {
+            let Self { client, cell, .. } = self;
+            let mut moved = false;
+            for _ in 0..ROUNDS {
+                let mut round = false;
+                cell.flush().map_err(|e| ("cell_error", e))?;
+                client.flush().map_err(|e| ("client_error", e))?;
+                if client.ended.is_none() && !cell.blocked() {
+                    // A cell that is gone takes nothing more: the rest is read and dropped, so that our end arrives.
+                    let gone = cell.ended.is_some();
+                    if let Some(bytes) = pump(client, cell, scratch, gone).map_err(|e| ("client_error", e))? {
+                        round = true;
+                        if !gone {
+                            self.to_cell += bytes as u64;
+                            METRICS.relay_to_cell_bytes.inc_by(bytes as u64);
+                        }
+                    }
+                    cell.flush().map_err(|e| ("cell_error", e))?;
+                }
+                if cell.ended.is_none() && !client.blocked() {
+                    if let Some(bytes) = pump(cell, client, scratch, client.shut).map_err(|e| ("cell_error", e))? {
+                        round = true;
+                        self.to_client += bytes as u64;
+                        METRICS.relay_to_client_bytes.inc_by(bytes as u64);
+                    }
+                    client.flush().map_err(|e| ("client_error", e))?;
+                }
+                if let Some(how) = client.ended
+                    && cell.ended.is_none()
+                    && !cell.shut
+                {
+                    cell.close(how).map_err(|e| ("cell_error", e))?;
+                }
+                if let Some(how) = cell.ended
+                    && !client.shut
+                {
+                    client.close(how).map_err(|e| ("client_error", e))?;
+                }
+                if !round {
+                    return Ok((moved, false));
+                }
+                moved = true;
+            }
+            Ok((moved, true))
+        })
+    }
+
+    /// Ends both sides from here, as well as they take it at once.
+    fn part(&mut self) {
+        let _ = self.client.close(Ending::Clean);
+        let _ = self.cell.close(Ending::Clean);
+    }
+}
+
+/// Lets rustls write to a socket without waiting.
+struct Outlet<'a>(&'a TcpStream);
+
+impl Write for Outlet<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.try_write(bytes)
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.0.try_write_vectored(slices)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+thread_local! {
+    /// One for each worker, for all its relays: nothing stays in it between two looks.
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_BYTES].into());
+}
+
+/// Four full TLS records.
+const SCRATCH_BYTES: usize = 64 * 1024;
+/// Reads in a row before other connections get the worker.
+const ROUNDS: usize = 16;
+/// RFC 9051 §5.4: at least 30 minutes.
+const INACTIVITY: Duration = Duration::from_secs(35 * 60);
+/// After the client stopped sending: how long the cell may go on.
+const HALF_OPEN: Duration = Duration::from_secs(30);
+/// After the cell stopped: how long the client may take to read the rest.
+const LINGER: Duration = Duration::from_secs(5);
+/// A stopping node ends a session when nothing moved for so long.
+const QUIET: Duration = Duration::from_secs(1);

@@ -1,0 +1,417 @@
+//! One struct per happening; `emit` writes its log line and counts it, together.
+//!
+//! `error` wakes someone, `warn` can wait for morning, `info` is the life of the process and of sessions, `debug` that
+//! of a connection. No event holds a password, a cookie or an assertion.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use guichet_auth::{Decision, Identity, Outcome, Protocol, availability::IdpState};
+use guichet_config::{CellId, ListenerId, TenantId};
+use tracing::{debug, error, info, warn};
+
+use super::METRICS;
+
+/// A connection was turned away by a limit.
+#[derive(Debug)]
+pub struct ConnectionRefused<'a> {
+    /// Where it came in.
+    pub listener: &'a ListenerId,
+    /// From where.
+    pub client: IpAddr,
+    /// `connections`, `source` or `rate`.
+    pub scope: &'static str,
+}
+
+impl ConnectionRefused<'_> {
+    /// Logs and counts.
+    pub fn emit(&self) {
+        METRICS.limit_rejections.with_label_values(&[self.scope]).inc();
+        debug!(listener = %self.listener, client = %self.client, scope = self.scope, "A connection was refused by a limit.");
+    }
+}
+
+/// A PROXY header was missing, broken or came from a stranger.
+#[derive(Debug)]
+pub struct ProxyHeaderRefused<'a> {
+    /// Where it came in.
+    pub listener: &'a ListenerId,
+    /// Who sent it.
+    pub peer: SocketAddr,
+    /// `untrusted`, `broken`, `deadline` or `gone`.
+    pub reason: &'static str,
+    /// What is wrong with it.
+    pub detail: &'a str,
+}
+
+impl ProxyHeaderRefused<'_> {
+    /// Logs and counts.
+    pub fn emit(&self) {
+        METRICS.proxy_header_rejections.with_label_values(&[self.listener.as_str(), self.reason]).inc();
+        warn!(listener = %self.listener, peer = %self.peer, reason = self.reason, detail = self.detail, "A connection was closed for its PROXY header.");
+    }
+}
+
+/// A TLS handshake with a client ended.
+#[derive(Debug)]
+pub struct Handshake<'a> {
+    /// Where it came in.
+    pub listener: &'a ListenerId,
+    /// From where.
+    pub client: SocketAddr,
+    /// What it took, or why it failed.
+    pub result: Result<Duration, &'a str>,
+}
+
+impl Handshake<'_> {
+    /// Logs and counts.
+    pub fn emit(&self) {
+        let listener = self.listener.as_str();
+        match self.result {
+            Ok(took) => {
+                METRICS.tls_handshakes.with_label_values(&[listener, "ok"]).inc();
+                METRICS.tls_handshake_seconds.with_label_values(&[listener]).observe(took.as_secs_f64());
+            }
+            Err(error) => {
+                METRICS.tls_handshakes.with_label_values(&[listener, "failed"]).inc();
+                debug!(listener, client = %self.client, error, "A TLS handshake failed.");
+            }
+        }
+    }
+}
+
+/// A password was decided.
+#[derive(Debug)]
+pub struct LoginDecided<'a> {
+    /// By which protocol.
+    pub protocol: Protocol,
+    /// Names the connection or request in other lines.
+    pub session: &'a str,
+    /// From where.
+    pub client: SocketAddr,
+    /// The address typed, when it is one. Anything else may be a password typed into the wrong field.
+    pub address: Option<&'a guichet_config::Address>,
+    /// How it ended.
+    pub outcome: &'a Outcome,
+    /// What it took.
+    pub took: Duration,
+}
+
+impl LoginDecided<'_> {
+    /// Logs and counts.
+    pub fn emit(&self) {
+        let (decision, reason) = match &self.outcome.decision {
+            Decision::Allow(_) => ("allow", ""),
+            Decision::Deny(reason) => ("deny", reason.as_str()),
+            Decision::Unavailable(reason) => ("unavailable", reason.as_str()),
+        };
+        let label = if reason.is_empty() { decision } else { reason };
+        let source = self.outcome.source.as_str();
+        METRICS.auth_decisions.with_label_values(&[self.protocol.as_str(), label, source]).inc();
+        METRICS.auth_decision_seconds.with_label_values(&[source]).observe(self.took.as_secs_f64());
+        let user = self.address.map(guichet_config::Address::as_str).unwrap_or_default();
+        info!(session = self.session, protocol = self.protocol.as_str(), client = %self.client, user, decision, reason, source, "A password login was decided.");
+    }
+}
+
+/// A cell did not let an allowed user in. Never "wrong password" to the client.
+#[derive(Debug)]
+pub struct CellLoginFailed<'a> {
+    /// Names the connection.
+    pub session: &'a str,
+    /// Who.
+    pub identity: &'a Identity,
+    /// Where.
+    pub cell: &'a CellId,
+    /// `no_endpoint`, `connect`, `temporary`, `refused`, `protocol`, `bye` or `deadline`.
+    pub reason: &'static str,
+    /// The chain of causes.
+    pub detail: &'a str,
+}
+
+impl CellLoginFailed<'_> {
+    /// Logs and counts.
+    pub fn emit(&self) {
+        METRICS.cell_login_failures.with_label_values(&[self.cell.as_str(), self.reason]).inc();
+        warn!(session = self.session, user = %self.identity.address, tenant = %self.identity.tenant, cell = %self.cell, reason = self.reason, detail = self.detail, "A cell did not let an allowed user in.");
+    }
+}
+
+/// An allowed user is placed in a cell that the configuration does not have.
+#[derive(Debug)]
+pub struct NoCell<'a> {
+    /// Names the connection.
+    pub session: &'a str,
+    /// Who.
+    pub identity: &'a Identity,
+}
+
+impl NoCell<'_> {
+    /// Logs and counts. The cell's name came from elsewhere and is no label.
+    pub fn emit(&self) {
+        METRICS.cell_login_failures.with_label_values(&["", "no_cell"]).inc();
+        warn!(session = self.session, user = %self.identity.address, tenant = %self.identity.tenant, "A user's cell is not in the configuration.");
+    }
+}
+
+/// An endpoint joined or left the rotation.
+#[derive(Debug)]
+pub struct EndpointChanged<'a> {
+    /// Cell.
+    pub cell: &'a CellId,
+    /// `web` or `imap`.
+    pub service: &'static str,
+    /// `host:port`.
+    pub endpoint: &'a str,
+    /// In rotation now; otherwise why not.
+    pub result: Result<(), &'a str>,
+}
+
+impl EndpointChanged<'_> {
+    /// Logs; the gauge follows the state itself.
+    pub fn emit(&self) {
+        let Self { cell, service, endpoint, .. } = self;
+        let up = i64::from(self.result.is_ok());
+        METRICS.cell_endpoint_up.with_label_values(&[cell.as_str(), service, endpoint]).set(up);
+        match self.result {
+            Ok(()) => info!(%cell, service, endpoint, "An endpoint joined the rotation."),
+            Err(error) => warn!(%cell, service, endpoint, error, "An endpoint left the rotation."),
+        }
+    }
+}
+
+/// A mail dialogue ended without a login.
+#[derive(Debug)]
+pub struct DialogueEnded<'a> {
+    /// Names the connection.
+    pub session: &'a str,
+    /// Where it came in.
+    pub listener: &'a ListenerId,
+    /// From where.
+    pub client: SocketAddr,
+    /// Why.
+    pub reason: &'static str,
+}
+
+impl DialogueEnded<'_> {
+    /// Logs and counts.
+    pub fn emit(&self) {
+        METRICS.mail_dialogue_ends.with_label_values(&[self.listener.as_str(), self.reason]).inc();
+        debug!(session = self.session, listener = %self.listener, client = %self.client, reason = self.reason, "A mail connection ended before login.");
+    }
+}
+
+/// A logged-in mail session began.
+#[derive(Debug)]
+pub struct MailSessionOpened<'a> {
+    /// `imap`.
+    pub protocol: &'static str,
+    /// Where.
+    pub cell: &'a CellId,
+    /// From the login command to the cell's welcome.
+    pub took: Duration,
+}
+
+impl MailSessionOpened<'_> {
+    /// Counts; the line is written at the end.
+    pub fn emit(&self) {
+        METRICS.mail_sessions.with_label_values(&[self.protocol, self.cell.as_str()]).inc();
+        METRICS.mail_sessions_open.with_label_values(&[self.protocol]).inc();
+        METRICS.mail_login_seconds.observe(self.took.as_secs_f64());
+    }
+}
+
+/// A logged-in mail session ended.
+#[derive(Debug)]
+pub struct MailSessionEnded<'a> {
+    /// `imap`.
+    pub protocol: &'static str,
+    /// Names the connection.
+    pub session: &'a str,
+    /// Where it came in.
+    pub listener: &'a ListenerId,
+    /// From where.
+    pub client: SocketAddr,
+    /// TLS version and suite.
+    pub tls: &'a str,
+    /// Who.
+    pub user: &'a str,
+    /// Institution.
+    pub tenant: &'a TenantId,
+    /// Cell.
+    pub cell: &'a CellId,
+    /// Endpoint of the cell.
+    pub endpoint: &'a str,
+    /// Bytes to the cell.
+    pub to_cell: u64,
+    /// Bytes to the client.
+    pub to_client: u64,
+    /// Time since login.
+    pub lasted: Duration,
+    /// Who ended it and why.
+    pub end: &'static str,
+}
+
+impl MailSessionEnded<'_> {
+    /// Logs and counts.
+    pub fn emit(&self) {
+        METRICS.mail_sessions_open.with_label_values(&[self.protocol]).dec();
+        METRICS.mail_session_ends.with_label_values(&[self.protocol, self.end]).inc();
+        info!(
+            session = self.session, protocol = self.protocol, listener = %self.listener, client = %self.client,
+            tls = self.tls, user = self.user, tenant = %self.tenant, cell = %self.cell, endpoint = self.endpoint,
+            to_cell = self.to_cell, to_client = self.to_client, seconds = self.lasted.as_secs(), end = self.end,
+            "A mail session ended."
+        );
+    }
+}
+
+/// A reload was asked for.
+#[derive(Debug)]
+pub struct Reloaded<'a> {
+    /// The new generation and what changed, or the report.
+    pub result: Result<(u64, &'a str), &'a str>,
+}
+
+impl Reloaded<'_> {
+    /// Logs and counts.
+    pub fn emit(&self) {
+        match self.result {
+            Ok((generation, changed)) => {
+                METRICS.config_reloads.with_label_values(&["done"]).inc();
+                METRICS.config_generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
+                info!(generation, changed, "The configuration was reloaded.");
+            }
+            Err(report) => {
+                METRICS.config_reloads.with_label_values(&["refused"]).inc();
+                error!(report, "The configuration was not reloaded; the old one stays.");
+            }
+        }
+    }
+}
+
+/// The certificate folder changed.
+#[derive(Debug)]
+pub struct CertificatesChanged<'a> {
+    /// How many certificates serve now, or what is wrong with the new ones.
+    pub result: Result<usize, &'a str>,
+}
+
+impl CertificatesChanged<'_> {
+    /// Logs and counts.
+    pub fn emit(&self) {
+        match self.result {
+            Ok(count) => {
+                METRICS.tls_certificate_reloads.with_label_values(&["done"]).inc();
+                info!(count, "The certificates were read again.");
+            }
+            Err(error) => {
+                METRICS.tls_certificate_reloads.with_label_values(&["refused"]).inc();
+                error!(error, "The changed certificates cannot be used; the old ones stay.");
+            }
+        }
+    }
+}
+
+/// The metadata files were read again.
+#[derive(Debug)]
+pub struct MetadataRead<'a> {
+    /// Fine, or the report.
+    pub result: Result<(), &'a str>,
+}
+
+impl MetadataRead<'_> {
+    /// Logs and counts.
+    pub fn emit(&self) {
+        match self.result {
+            Ok(()) => METRICS.saml_metadata_reloads.with_label_values(&["done"]).inc(),
+            Err(report) => {
+                METRICS.saml_metadata_reloads.with_label_values(&["refused"]).inc();
+                error!(report, "The IdP metadata cannot be used; the old one stays.");
+            }
+        }
+    }
+}
+
+/// A probe of a tenant's IdP ended.
+#[derive(Debug)]
+pub struct IdpProbed<'a> {
+    /// Tenant.
+    pub tenant: &'a TenantId,
+    /// Answered, or why not.
+    pub result: Result<(), &'a str>,
+}
+
+impl IdpProbed<'_> {
+    /// Logs and counts.
+    pub fn emit(&self) {
+        let tenant = self.tenant.as_str();
+        match self.result {
+            Ok(()) => METRICS.idp_probes.with_label_values(&[tenant, "good"]).inc(),
+            Err(error) => {
+                METRICS.idp_probes.with_label_values(&[tenant, "failed"]).inc();
+                debug!(tenant, error, "A probe of an IdP failed.");
+            }
+        }
+    }
+}
+
+/// The state of a tenant's IdP changed.
+#[derive(Debug)]
+pub struct IdpStateChanged<'a> {
+    /// Tenant.
+    pub tenant: &'a TenantId,
+    /// State now.
+    pub state: IdpState,
+}
+
+impl IdpStateChanged<'_> {
+    /// Logs and counts.
+    pub fn emit(&self) {
+        let (tenant, state) = (self.tenant.as_str(), self.state.as_str());
+        METRICS.idp_state_changes.with_label_values(&[tenant, state]).inc();
+        set_idp_state(self.tenant, self.state);
+        match self.state {
+            IdpState::Down | IdpState::ForcedDown => warn!(tenant, state, "The state of an IdP changed."),
+            _ => info!(tenant, state, "The state of an IdP changed."),
+        }
+    }
+}
+
+/// Sets the gauge of a tenant's IdP.
+pub fn set_idp_state(tenant: &TenantId, state: IdpState) {
+    for one in [IdpState::Up, IdpState::Suspect, IdpState::Down, IdpState::ForcedDown, IdpState::ForcedUp] {
+        METRICS.idp_state.with_label_values(&[tenant.as_str(), one.as_str()]).set(i64::from(one == state));
+    }
+}
+
+/// An IdP's answer came to the assertion consumer.
+#[derive(Debug)]
+pub struct SamlAnswered<'a> {
+    /// Tenant of the pending login.
+    pub tenant: &'a TenantId,
+    /// From where.
+    pub client: IpAddr,
+    /// Who, or the kind of the check that failed and its sentence.
+    pub result: Result<&'a Identity, (&'static str, &'a str)>,
+}
+
+impl SamlAnswered<'_> {
+    /// Logs and counts.
+    pub fn emit(&self) {
+        let tenant = self.tenant.as_str();
+        match self.result {
+            Ok(identity) => {
+                METRICS.saml_logins.with_label_values(&[tenant, "accepted"]).inc();
+                info!(tenant, client = %self.client, user = %identity.address, "A SAML login was accepted.");
+            }
+            Err((kind, error)) => {
+                METRICS.saml_logins.with_label_values(&[tenant, "refused"]).inc();
+                METRICS.saml_refusals.with_label_values(&[kind]).inc();
+                warn!(tenant, client = %self.client, kind, error, "A SAML login was refused.");
+            }
+        }
+    }
+}

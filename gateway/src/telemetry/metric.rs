@@ -1,0 +1,193 @@
+//! Every metric of the gateway, by name, in one registry.
+//!
+//! `guichet_<area>_<what>_<unit>[_total]`. Labels hold names from the configuration or the words of an enum, never
+//! users, addresses or paths, so that their number is bounded by the configuration. `docs/metrics.md` lists the same
+//! names; a test compares.
+
+use std::sync::LazyLock;
+
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder, core::Collector, process_collector::ProcessCollector,
+};
+
+/// The metrics of this process.
+pub static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
+
+/// All of them. Fields are named as the metrics, without `guichet_` and the unit.
+#[derive(Debug)]
+#[allow(missing_docs, reason = "the help text of each metric says it, in `new`")]
+pub struct Metrics {
+    registry: Registry,
+
+    pub node_ready: IntGauge,
+    pub node_draining: IntGauge,
+    pub config_generation: IntGauge,
+    pub config_reloads: IntCounterVec,
+
+    pub listener_connections: IntCounterVec,
+    pub listener_connections_open: IntGaugeVec,
+    pub listener_accept_errors: IntCounterVec,
+    pub limit_rejections: IntCounterVec,
+    pub proxy_header_rejections: IntCounterVec,
+
+    pub tls_handshakes: IntCounterVec,
+    pub tls_handshake_seconds: HistogramVec,
+    pub tls_certificate_not_after: IntGaugeVec,
+    pub tls_certificate_reloads: IntCounterVec,
+
+    pub auth_decisions: IntCounterVec,
+    pub auth_decision_seconds: HistogramVec,
+    pub session_opened: IntCounterVec,
+    pub session_refused: IntCounterVec,
+
+    pub mail_dialogue_ends: IntCounterVec,
+    pub mail_sessions: IntCounterVec,
+    pub mail_sessions_open: IntGaugeVec,
+    pub mail_session_ends: IntCounterVec,
+    pub mail_login_seconds: Histogram,
+    pub relay_to_cell_bytes: IntCounter,
+    pub relay_to_client_bytes: IntCounter,
+
+    pub cell_endpoint_up: IntGaugeVec,
+    pub cell_connects: IntCounterVec,
+    pub cell_login_failures: IntCounterVec,
+
+    pub http_requests: IntCounterVec,
+    pub http_request_seconds: HistogramVec,
+    pub http_requests_open: IntGauge,
+    pub http_gate_refusals: IntCounterVec,
+
+    pub saml_requests: IntCounterVec,
+    pub saml_logins: IntCounterVec,
+    pub saml_refusals: IntCounterVec,
+    pub saml_metadata_reloads: IntCounterVec,
+    pub idp_state: IntGaugeVec,
+    pub idp_state_changes: IntCounterVec,
+    pub idp_probes: IntCounterVec,
+}
+
+impl Metrics {
+    #[rustfmt::skip] // one metric a line
+    fn new() -> Self {
+        let r = Registry::new();
+        let build = gauges(&r, "guichet_build_info", "Always 1; the labels tell the build.", &["version"]);
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        register(&r, ProcessCollector::for_self());
+        Self {
+            node_ready: gauge(&r, "guichet_node_ready", "1 when listeners accept and the node is not stopping."),
+            node_draining: gauge(&r, "guichet_node_draining", "1 while the node waits for connections to end."),
+            config_generation: gauge(&r, "guichet_config_generation", "Counts loads of the configuration, from 1."),
+            config_reloads: counters(&r, "guichet_config_reloads_total", "Reloads asked for.", &["result"]),
+
+            listener_connections: counters(&r, "guichet_listener_connections_total", "Accepted connections.", &["listener"]),
+            listener_connections_open: gauges(&r, "guichet_listener_connections_open", "Connections open now.", &["listener"]),
+            listener_accept_errors: counters(&r, "guichet_listener_accept_errors_total", "Failed accepts.", &["listener"]),
+            limit_rejections: counters(&r, "guichet_limit_rejections_total", "Connections and logins turned away by a limit.", &["scope"]),
+            proxy_header_rejections: counters(&r, "guichet_proxy_header_rejections_total", "Connections closed for their PROXY header.", &["listener", "reason"]),
+
+            tls_handshakes: counters(&r, "guichet_tls_handshakes_total", "TLS handshakes with clients.", &["listener", "result"]),
+            tls_handshake_seconds: histograms(&r, "guichet_tls_handshake_seconds", "Time of good TLS handshakes.", &["listener"]),
+            tls_certificate_not_after: gauges(&r, "guichet_tls_certificate_not_after_seconds", "End of validity, Unix time.", &["certificate"]),
+            tls_certificate_reloads: counters(&r, "guichet_tls_certificate_reloads_total", "Changes seen in the certificate folder.", &["result"]),
+
+            auth_decisions: counters(&r, "guichet_auth_decisions_total", "Password decisions.", &["protocol", "decision", "source"]),
+            auth_decision_seconds: histograms(&r, "guichet_auth_decision_seconds", "Time of password decisions.", &["source"]),
+            session_opened: counters(&r, "guichet_session_opened_total", "Browser sessions opened.", &["method"]),
+            session_refused: counters(&r, "guichet_session_refused_total", "Session cookies not accepted.", &["reason"]),
+
+            mail_dialogue_ends: counters(&r, "guichet_mail_dialogue_ends_total", "Dialogues that ended without login.", &["listener", "reason"]),
+            mail_sessions: counters(&r, "guichet_mail_sessions_total", "Logged-in mail sessions.", &["protocol", "cell"]),
+            mail_sessions_open: gauges(&r, "guichet_mail_sessions_open", "Logged-in mail sessions now.", &["protocol"]),
+            mail_session_ends: counters(&r, "guichet_mail_session_ends_total", "Ends of logged-in mail sessions.", &["protocol", "reason"]),
+            mail_login_seconds: histogram(&r, "guichet_mail_login_seconds", "From a login command to the cell's welcome."),
+            relay_to_cell_bytes: counter(&r, "guichet_relay_to_cell_bytes_total", "Bytes relayed from clients to cells."),
+            relay_to_client_bytes: counter(&r, "guichet_relay_to_client_bytes_total", "Bytes relayed from cells to clients."),
+
+            cell_endpoint_up: gauges(&r, "guichet_cell_endpoint_up", "1 when the endpoint is in rotation.", &["cell", "service", "endpoint"]),
+            cell_connects: counters(&r, "guichet_cell_connects_total", "Connections to cells.", &["cell", "service", "result"]),
+            cell_login_failures: counters(&r, "guichet_cell_login_failures_total", "Cells that did not let an allowed user in.", &["cell", "reason"]),
+
+            http_requests: counters(&r, "guichet_http_requests_total", "Requests answered.", &["service", "version", "status"]),
+            http_request_seconds: histograms(&r, "guichet_http_request_seconds", "Time from request head to end of answer.", &["service"]),
+            http_requests_open: gauge(&r, "guichet_http_requests_open", "Requests being answered now."),
+            http_gate_refusals: counters(&r, "guichet_http_gate_refusals_total", "Request heads refused by the strict gate.", &["kind"]),
+
+            saml_requests: counters(&r, "guichet_saml_requests_total", "Login requests sent to an IdP.", &["tenant"]),
+            saml_logins: counters(&r, "guichet_saml_logins_total", "Answers of an IdP at the assertion consumer.", &["tenant", "result"]),
+            saml_refusals: counters(&r, "guichet_saml_refusals_total", "Responses refused, by the check that failed.", &["kind"]),
+            saml_metadata_reloads: counters(&r, "guichet_saml_metadata_reloads_total", "Reads of the metadata files.", &["result"]),
+            idp_state: gauges(&r, "guichet_idp_state", "1 for the state the tenant's IdP is in.", &["tenant", "state"]),
+            idp_state_changes: counters(&r, "guichet_idp_state_changes_total", "Changes of an IdP's state.", &["tenant", "state"]),
+            idp_probes: counters(&r, "guichet_idp_probes_total", "Probes of IdPs.", &["tenant", "result"]),
+
+            registry: r,
+        }
+    }
+
+    /// Everything in the Prometheus text format.
+    pub fn render(&self) -> String {
+        let mut text = Vec::new();
+        // Writing into memory fails only for an empty family, which `gather` leaves out.
+        let _ = TextEncoder::new().encode(&self.registry.gather(), &mut text);
+        String::from_utf8(text).unwrap_or_default()
+    }
+}
+
+fn register<C: Collector + 'static>(registry: &Registry, collector: C) {
+    registry.register(Box::new(collector)).expect("each name is registered once, below");
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
+    let metric = IntCounter::new(name, help).expect("a legal name");
+    register(registry, metric.clone());
+    metric
+}
+
+fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    let metric = IntCounterVec::new(Opts::new(name, help), labels).expect("a legal name");
+    register(registry, metric.clone());
+    metric
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
+    let metric = IntGauge::new(name, help).expect("a legal name");
+    register(registry, metric.clone());
+    metric
+}
+
+fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+    let metric = IntGaugeVec::new(Opts::new(name, help), labels).expect("a legal name");
+    register(registry, metric.clone());
+    metric
+}
+
+fn histogram(registry: &Registry, name: &str, help: &str) -> Histogram {
+    let metric = Histogram::with_opts(HistogramOpts::new(name, help).buckets(BUCKETS.to_vec())).expect("a legal name");
+    register(registry, metric.clone());
+    metric
+}
+
+fn histograms(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> HistogramVec {
+    let options = HistogramOpts::new(name, help).buckets(BUCKETS.to_vec());
+    let metric = HistogramVec::new(options, labels).expect("a legal name");
+    register(registry, metric.clone());
+    metric
+}
+
+/// Seconds: from a cache hit to a cell that hangs.
+const BUCKETS: [f64; 11] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0, 5.0, 30.0];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_metrics_can_be_made_and_shown() {
+        METRICS.relay_to_cell_bytes.inc_by(3);
+        METRICS.limit_rejections.with_label_values(&["source"]).inc();
+        let text = METRICS.render();
+        assert!(text.contains("guichet_relay_to_cell_bytes_total"), "{text}");
+        assert!(text.contains("guichet_limit_rejections_total{scope=\"source\"}"), "{text}");
+    }
+}

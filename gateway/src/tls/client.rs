@@ -1,0 +1,98 @@
+//! TLS towards cells: always verified, one configuration per file of roots, so that sessions resume.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use guichet_config::{CellMailTls, CellTls, Config, Endpoint};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, ServerName, pem::PemObject},
+    version::{TLS12, TLS13},
+};
+
+use super::{CertificateProblem, policy::PROVIDER};
+
+/// Client configurations by file of roots (`None`: the system's).
+#[derive(Debug, Default)]
+pub struct ClientTls {
+    by_roots: HashMap<Option<PathBuf>, Arc<ClientConfig>>,
+}
+
+impl ClientTls {
+    /// Reads every file of roots the configuration names. Each problem comes with the key that names the file.
+    ///
+    /// # Errors
+    /// All files that cannot be used.
+    pub fn load(config: &Config) -> Result<Self, Vec<(String, CertificateProblem)>> {
+        let mut all = Self::default();
+        let mut problems = Vec::new();
+        for (id, cell) in &config.cells {
+            let web = cell.web.as_ref().and_then(|web| web.tls.as_ref()).map(|tls| ("web", tls));
+            let imap = cell.imap.as_ref().and_then(|imap| match &imap.tls {
+                CellMailTls::Plain => None,
+                CellMailTls::Implicit(tls) | CellMailTls::StartTls(tls) => Some(("imap", tls)),
+            });
+            for (service, tls) in web.into_iter().chain(imap) {
+                if all.by_roots.contains_key(&tls.ca) {
+                    continue;
+                }
+                match client_config(tls.ca.as_deref()) {
+                    Ok(config) => drop(all.by_roots.insert(tls.ca.clone(), config)),
+                    Err(problem) => problems.push((format!("cell.{id}.{service}.tls"), problem)),
+                }
+            }
+        }
+        if problems.is_empty() { Ok(all) } else { Err(problems) }
+    }
+
+    /// The configuration for one cell; `None` when it was not part of the configuration this was loaded from.
+    pub fn of(&self, tls: &CellTls) -> Option<Arc<ClientConfig>> {
+        self.by_roots.get(&tls.ca).cloned()
+    }
+}
+
+/// The name the certificate of an endpoint must hold.
+///
+/// # Errors
+/// Neither a DNS name nor an address.
+pub fn server_name(tls: &CellTls, endpoint: &Endpoint) -> Result<ServerName<'static>, String> {
+    let name = tls.name.as_deref().unwrap_or(&endpoint.host);
+    ServerName::try_from(name.to_owned()).map_err(|_| format!("`{name}` is not a name a certificate can hold"))
+}
+
+/// A verifying client configuration.
+///
+/// # Errors
+/// The file cannot be used; without one: the system has no roots.
+pub fn client_config(roots: Option<&Path>) -> Result<Arc<ClientConfig>, CertificateProblem> {
+    let mut store = RootCertStore::empty();
+    match roots {
+        Some(file) => {
+            let problem = |message: String| CertificateProblem { file: file.to_owned(), message };
+            let bytes = std::fs::read(file).map_err(|e| problem(format!("it cannot be read: {e}")))?;
+            for one in CertificateDer::pem_slice_iter(&bytes) {
+                let one = one.map_err(|_| problem("it is not PEM".to_owned()))?;
+                store.add(one).map_err(|e| problem(format!("a certificate cannot be a root: {e}")))?;
+            }
+            if store.is_empty() {
+                return Err(problem("it holds no certificate".to_owned()));
+            }
+        }
+        None => {
+            store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            if store.is_empty() {
+                let message = "the system has no root certificates".to_owned();
+                return Err(CertificateProblem { file: PathBuf::from("/etc/ssl/certs"), message });
+            }
+        }
+    }
+    let config = ClientConfig::builder_with_provider(PROVIDER.clone())
+        .with_protocol_versions(&[&TLS13, &TLS12])
+        .expect("the provider has suites for both versions")
+        .with_root_certificates(store)
+        .with_no_client_auth();
+    Ok(Arc::new(config))
+}

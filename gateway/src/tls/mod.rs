@@ -1,0 +1,68 @@
+//! One TLS policy for every listener; certificates by SNI from a folder; verified TLS towards cells.
+//!
+//! [`policy`] says which suites and groups are spoken, [`certificates`] who we are, [`client`] whom we trust behind us.
+//! [`ServerTls`] puts the first two together, once per (re)load.
+
+pub mod certificates;
+pub mod client;
+pub mod policy;
+
+use std::sync::Arc;
+
+use guichet_config::{CertificateFiles, TlsProfile};
+use rustls::{
+    ServerConfig,
+    server::{ProducesTickets, ResolvesServerCert},
+    sign::{CertifiedKey, SingleCertAndKey},
+};
+
+pub use certificates::{CertificateProblem, Certificates};
+pub use client::ClientTls;
+
+/// TLS of every listener under one configuration. The certificates inside follow their folder.
+#[derive(Debug)]
+pub struct ServerTls {
+    /// HTTPS: `h2` and `http/1.1`.
+    pub web: Arc<ServerConfig>,
+    /// IMAP, implicit TLS and STARTTLS. A client that offers other protocols by ALPN only is refused (ALPACA).
+    pub imap: Arc<ServerConfig>,
+    /// The management listener, when it has a certificate.
+    pub management: Option<Arc<ServerConfig>>,
+    /// Who we are, by SNI.
+    pub certificates: Arc<Certificates>,
+}
+
+impl ServerTls {
+    /// Puts the pieces together.
+    pub fn new(
+        profile: TlsProfile,
+        certificates: Arc<Certificates>,
+        management: Option<Arc<CertifiedKey>>,
+        tickets: &Arc<dyn ProducesTickets>,
+    ) -> Self {
+        let public = |alpn: &[&[u8]]| {
+            let resolver: Arc<dyn ResolvesServerCert> = certificates.clone();
+            policy::server_config(profile, resolver, tickets.clone(), alpn)
+        };
+        Self {
+            web: public(&[b"h2", b"http/1.1"]),
+            imap: public(&[b"imap"]),
+            management: management.map(|key| {
+                let resolver = Arc::new(SingleCertAndKey::from(key));
+                policy::server_config(profile, resolver, tickets.clone(), &[b"http/1.1"])
+            }),
+            certificates,
+        }
+    }
+}
+
+/// The certificate and key of the management listener.
+///
+/// # Errors
+/// A file that cannot be used.
+pub fn management_key(
+    files: &CertificateFiles,
+    now: guichet_auth::WallTime,
+) -> Result<Arc<CertifiedKey>, CertificateProblem> {
+    certificates::load_pair(&files.certificate, &files.key, now).map(|pair| pair.key)
+}
