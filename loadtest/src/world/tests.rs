@@ -1,0 +1,177 @@
+//! The world itself, met by plain clients.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::world::{
+    idp::IdpOf,
+    saml::{ServiceProvider, der_of_pem},
+};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::TcpStream,
+};
+
+const ACS: &str = "https://localhost:8443/saml/acs";
+const SP: &str = "https://localhost:8443/saml/metadata";
+
+struct Started {
+    world: World,
+    idp: String,
+    imap: Vec<std::net::SocketAddr>,
+    web: Vec<std::net::SocketAddr>,
+    encryption: pki::Pair,
+    signing: pki::Pair,
+}
+
+async fn started() -> Started {
+    let institutions = Arc::new(institutions(2));
+    let (encryption, signing) = (pki::saml("sp").unwrap(), pki::saml("idp").unwrap());
+    let sp = ServiceProvider {
+        entity_id: SP.into(),
+        acs: ACS.into(),
+        encryption_certificate: der_of_pem(&encryption.certificate).unwrap(),
+    };
+    let idps = vec![IdpOf {
+        tenant: "univ-a".into(),
+        entity_id: "https://idp.univ-a.example".into(),
+        signing: signing.clone(),
+    }];
+    let idp = Idp::new(Arc::clone(&institutions), idps, sp);
+    let bind = || TcpListener::bind("127.0.0.1:0");
+    let sockets = Sockets {
+        idp: bind().await.unwrap(),
+        cells: vec![(bind().await.unwrap(), bind().await.unwrap()), (bind().await.unwrap(), bind().await.unwrap())],
+    };
+    let master = CellLogin::Master { username: "gateway".into(), password: "master-secret".into() };
+    let cell = |name: &str, login| Cell {
+        name: name.into(),
+        institutions: Arc::clone(&institutions),
+        login,
+        identity_key: b"0123456789abcdef0123456789abcdef".to_vec(),
+    };
+    let cells = vec![cell("alpha", CellLogin::Password), cell("beta", master)];
+    let started = (
+        format!("http://{}", sockets.idp.local_addr().unwrap()),
+        sockets.cells.iter().map(|(imap, _)| imap.local_addr().unwrap()).collect(),
+        sockets.cells.iter().map(|(_, web)| web.local_addr().unwrap()).collect(),
+    );
+    let world = World::start(cells, idp, sockets).unwrap();
+    Started { world, idp: started.0, imap: started.1, web: started.2, encryption, signing }
+}
+
+/// Sends `C:` lines, and reads to the line that starts with `until`.
+async fn say(stream: &mut BufReader<TcpStream>, line: &str, until: &str) -> String {
+    stream.write_all(line.as_bytes()).await.unwrap();
+    let mut heard = String::new();
+    loop {
+        let mut line = String::new();
+        assert!(stream.read_line(&mut line).await.unwrap() > 0, "closed after {heard}");
+        heard.push_str(&line);
+        if line.starts_with(until) {
+            return heard;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_raw_client_logs_in_at_a_cell_reads_idles_and_leaves() {
+    let started = started().await;
+    let mut stream = BufReader::new(TcpStream::connect(started.imap[0]).await.unwrap());
+    assert!(say(&mut stream, "", "* OK").await.contains("IMAP4rev1"));
+    assert!(
+        say(&mut stream, "a LOGIN alice@univ-a.example wrong\r\n", "a ").await.contains("NO [AUTHENTICATIONFAILED]")
+    );
+    assert!(say(&mut stream, "a SELECT INBOX\r\n", "a ").await.contains("BAD"));
+    assert!(say(&mut stream, "b LOGIN {20}\r\n", "+ ").await.starts_with('+'));
+    assert!(say(&mut stream, "alice@univ-a.example \"mail-alice-1\"\r\n", "b ").await.contains("OK [CAPABILITY"));
+    assert!(say(&mut stream, "c LIST \"\" *\r\n", "c ").await.contains("INBOX"));
+    assert!(say(&mut stream, "d SELECT INBOX\r\n", "d ").await.contains("* 4 EXISTS"));
+    let fetched = say(&mut stream, "e UID FETCH 1:2 (FLAGS BODY.PEEK[HEADER.FIELDS (Subject)])\r\n", "e ").await;
+    assert!(fetched.contains("Subject: Welcome") && fetched.contains("UID 2"), "{fetched}");
+    assert!(say(&mut stream, "f FETCH 4 (RFC822.SIZE BODY[]<0.10>)\r\n", "f ").await.contains("RFC822.SIZE 20971520"));
+    assert!(say(&mut stream, "g IDLE\r\n", "+ ").await.contains("idling"));
+    assert!(say(&mut stream, "DONE\r\n", "g ").await.contains("g OK"));
+    assert!(say(&mut stream, "h LOGOUT\r\n", "h ").await.contains("* BYE"));
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).await.unwrap();
+    assert!(rest.is_empty());
+}
+
+#[tokio::test]
+async fn the_master_opens_any_mailbox_and_no_one_else_does() {
+    let started = started().await;
+    let mut stream = BufReader::new(TcpStream::connect(started.imap[1]).await.unwrap());
+    say(&mut stream, "", "* OK").await;
+    let wrong = STANDARD.encode("bob@univ-b.example\0gateway\0guess");
+    assert!(say(&mut stream, &format!("a AUTHENTICATE PLAIN {wrong}\r\n"), "a ").await.contains("NO"));
+    let own = STANDARD.encode("\0bob@univ-b.example\0mail-bob-1");
+    assert!(say(&mut stream, &format!("b AUTHENTICATE PLAIN {own}\r\n"), "b ").await.contains("NO"));
+    let right = STANDARD.encode("bob@univ-b.example\0gateway\0master-secret");
+    say(&mut stream, "c AUTHENTICATE PLAIN\r\n", "+ ").await;
+    assert!(say(&mut stream, &format!("{right}\r\n"), "c ").await.contains("logged in as bob@univ-b.example"));
+}
+
+#[tokio::test]
+async fn the_web_side_refuses_a_missing_and_a_bad_identity() {
+    let started = started().await;
+    let client = reqwest_client();
+    let url = format!("http://{}/", started.web[0]);
+    assert_eq!(client.get(&url).send().await.unwrap().status(), 403);
+    assert_eq!(client.get(&url).header("guichet-identity", "a.b.c").send().await.unwrap().status(), 403);
+    assert_eq!(client.get(format!("{url}healthz")).send().await.unwrap().status(), 200);
+}
+
+fn reqwest_client() -> reqwest::Client {
+    // Another test may have been first: the provider is the same one.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap()
+}
+
+fn request_xml(acs: &str) -> String {
+    format!(
+        "<samlp:AuthnRequest xmlns:samlp=\"urn:oasis:names:tc:SAML:2.0:protocol\" xmlns:saml=\"urn:oasis:names:tc:SAML:2.0:assertion\" \
+         ID=\"_req1\" Version=\"2.0\" AssertionConsumerServiceURL=\"{acs}\"><saml:Issuer>{SP}</saml:Issuer></samlp:AuthnRequest>"
+    )
+}
+
+#[tokio::test]
+async fn the_idp_signs_and_encrypts_for_the_right_login_and_can_be_taken_down() {
+    let started = started().await;
+    let client = reqwest_client();
+    let sso = format!("{}/univ-a/sso", started.idp);
+    let form = [("SAMLRequest", STANDARD.encode(request_xml(ACS))), ("RelayState", "r1".to_owned())];
+    let page = client.post(&sso).form(&form).send().await.unwrap().text().await.unwrap();
+    assert!(page.contains("name=\"idp_login\"") && page.contains("value=\"_req1\""), "{page}");
+    let foreign = [("SAMLRequest", STANDARD.encode(request_xml("https://evil.example/acs")))];
+    assert_eq!(client.post(&sso).form(&foreign).send().await.unwrap().status(), 400);
+
+    let login = |password: &'static str| {
+        let fields =
+            [("request_id", "_req1"), ("RelayState", "r1"), ("idp_login", "alice"), ("idp_password", password)];
+        client.post(format!("{}/univ-a/login", started.idp)).form(&fields).send()
+    };
+    assert!(login("wrong").await.unwrap().text().await.unwrap().contains("Wrong login or password"));
+    let page = login("idp-alice-1").await.unwrap().text().await.unwrap();
+    let field = page.split("name=\"SAMLResponse\" value=\"").nth(1).unwrap().split('"').next().unwrap();
+    let xml = String::from_utf8(STANDARD.decode(field).unwrap()).unwrap();
+    assert!(!xml.contains("alice"), "the assertion is not encrypted");
+
+    let mut keys = bergshamra_keys::KeysManager::new();
+    keys.add_key(
+        bergshamra_keys::loader::load_x509_cert_der(&der_of_pem(&started.signing.certificate).unwrap()).unwrap(),
+    );
+    let verified = bergshamra_dsig::verify::verify(&bergshamra_dsig::DsigContext::new(keys), &xml).unwrap();
+    assert!(verified.is_valid());
+    let mut keys = bergshamra_keys::KeysManager::new();
+    keys.add_key(bergshamra_keys::loader::load_pem_auto(started.encryption.key.as_bytes(), None).unwrap());
+    let plain = bergshamra_enc::decrypt::decrypt(&bergshamra_enc::EncContext::new(keys), &xml).unwrap();
+    assert!(plain.contains("alice@univ-a.example") && plain.contains(ACS));
+
+    started.world.switch().set("univ-a", true);
+    assert_eq!(client.post(&sso).form(&form).send().await.unwrap().status(), 503);
+    let state = client.post(format!("{}/control/up", started.idp)).send().await.unwrap().text().await.unwrap();
+    assert_eq!(state, "{\"down\":[]}");
+    assert_eq!(client.post(&sso).form(&form).send().await.unwrap().status(), 200);
+}
