@@ -1,0 +1,38 @@
+//! The harness of the stories: a small world of real servers on free loopback ports, and the real gateway in front.
+//!
+//! A [`World`] is a folder with a certificate authority. Peers live in it, each a [`Daemon`] that ends with the test
+//! process, however that ends: [`Slapd`] (OpenLDAP), [`Dovecot`] (an IMAP cell), [`SimpleSaml`] (an identity provider),
+//! [`WebCell`] (aiohttp) and [`Gateway`] (the built `guichet`). Clients are as real: [`Curl`], [`openssl`],
+//! [`python`](fn@python) with `imapclient`, and [`Browser`] (Chromium).
+//!
+//! Everything here blocks and returns `expect`-style panics: a harness that cannot start a peer has nothing to test.
+//! Waiting is always for an event with a bound ([`wait`]), never for a time.
+
+mod browser;
+mod curl;
+mod daemon;
+mod dovecot;
+mod gateway;
+mod house;
+mod imap;
+mod pki;
+mod relay;
+mod simplesaml;
+mod slapd;
+pub mod wait;
+mod webcell;
+mod world;
+
+pub use browser::Browser;
+pub use curl::{Answer, Curl};
+pub use daemon::{Daemon, Signal};
+pub use dovecot::{Dovecot, MASTER, Mailbox, welcome};
+pub use gateway::{Gateway, HOST, Settings, guichet};
+pub use house::{ALICE, BOB, CAROL, ERIN, GHOST, House, LOU, MALLORY, Person};
+pub use imap::{Dialogue, openssl};
+pub use pki::{Files, Pki};
+pub use relay::Relay;
+pub use simplesaml::{Login, SimpleSaml};
+pub use slapd::{BASE, Slapd};
+pub use webcell::WebCell;
+pub use world::{World, free_port, python, run, run_with_input};

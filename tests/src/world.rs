@@ -1,0 +1,126 @@
+//! A folder with a certificate authority: what the peers of a story share.
+
+use std::{
+    io::Write,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+};
+
+use crate::pki::Pki;
+
+/// The world of one test binary.
+#[derive(Debug)]
+pub struct World {
+    dir: PathBuf,
+    pki: Pki,
+}
+
+impl World {
+    /// Makes `target/stories/NAME`, emptied, with a new certificate authority in it.
+    pub fn new(name: &str) -> Self {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let dir = target_dir().join("stories").join(name);
+        let _ = std::fs::remove_dir_all(&dir);
+        std::fs::create_dir_all(&dir).expect("world folder");
+        let pki = Pki::new(&dir.join("pki"));
+        Self { dir, pki }
+    }
+
+    /// The folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The certificate authority.
+    pub fn pki(&self) -> &Pki {
+        &self.pki
+    }
+
+    /// Makes a folder in the world.
+    pub fn folder(&self, name: &str) -> PathBuf {
+        let dir = self.dir.join(name);
+        std::fs::create_dir_all(&dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
+        dir
+    }
+}
+
+/// The folder cargo builds into, from where this test binary stands (`target/debug/deps/NAME`).
+pub(crate) fn target_dir() -> PathBuf {
+    let exe = std::env::current_exe().expect("own path");
+    exe.ancestors().nth(3).expect("target folder above the test binary").to_owned()
+}
+
+/// A short folder outside the world, for sockets (whose paths are bounded) and mail (whose readers are not root).
+pub(crate) fn scratch() -> PathBuf {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::Builder::new()
+        .prefix("guichet-")
+        .permissions(std::fs::Permissions::from_mode(0o755))
+        .tempdir()
+        .expect("scratch folder");
+    dir.keep()
+}
+
+/// Writes a file that only its owner may read: the gateway takes no secret from another kind.
+pub(crate) fn write_secret(path: &Path, text: &str) {
+    use std::os::unix::fs::OpenOptionsExt;
+    let open = std::fs::File::options().create(true).write(true).truncate(true).mode(0o600).open(path);
+    open.and_then(|mut file| file.write_all(text.as_bytes())).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+}
+
+/// A port nobody listens on now.
+pub fn free_port() -> u16 {
+    let socket = TcpListener::bind("127.0.0.1:0").expect("loopback port");
+    socket.local_addr().expect("bound address").port()
+}
+
+/// Whether somebody accepts connections there.
+pub(crate) fn listens(port: u16) -> Option<()> {
+    std::net::TcpStream::connect(("127.0.0.1", port)).ok().map(drop)
+}
+
+/// Runs a program to its end, which must be good; returns what it printed.
+pub fn run(command: &mut Command) -> String {
+    let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    assert!(output.status.success(), "{command:?}: {}\n{}", output.status, text(&output));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Runs a program with something to read, to whatever end.
+pub fn run_with_input(command: &mut Command, input: &[u8]) -> Output {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    let mut stdin = child.stdin.take().expect("piped");
+    let input = input.to_vec();
+    // In a thread of its own: a program that prints before it has read everything must not wait for us.
+    let writer = std::thread::spawn(move || stdin.write_all(&input));
+    let output = child.wait_with_output().expect("output");
+    let _ = writer.join();
+    output
+}
+
+/// Runs a script of `tests/python` in the environment that `tests/run` made; a bad end is a panic.
+pub fn python(script: &str, args: &[&str]) -> String {
+    run(Command::new(python_program()).arg(script_path(script)).args(args))
+}
+
+/// The interpreter that has the packages of `tests/requirements.txt`.
+pub(crate) fn python_program() -> PathBuf {
+    let program = target_dir().join("stories-python/bin/python");
+    assert!(program.exists(), "no {}: run tests/run once, it makes the environment", program.display());
+    program
+}
+
+/// A script of `tests/python`.
+pub(crate) fn script_path(script: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("python").join(script)
+}
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
