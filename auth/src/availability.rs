@@ -17,7 +17,7 @@
 mod machine;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -78,6 +78,8 @@ pub struct IdpStatus {
     pub state: IdpState,
     /// Since when.
     pub since: WallTime,
+    /// First failed probe of the trouble at hand: users are told this, for it is when it began for them.
+    pub trouble_since: Option<WallTime>,
     /// Failed probes in a row.
     pub failures: u32,
     /// Last signed Response.
@@ -104,13 +106,15 @@ impl Board {
         Self(Mutex::new(Inner { thresholds: None, machines: BTreeMap::new(), guarded: None }))
     }
 
-    /// After a (re)load: tenants with an IdP, their forced state by configuration; others are forgotten.
-    pub fn configure(&self, thresholds: &Thresholds, tenants: &[(TenantId, Option<Forced>)], now: WallTime) {
+    /// After a (re)load: tenants, the entity ID of their IdP, their forced state by configuration; others are forgotten.
+    /// Of an IdP that a tenant did not have before nothing is known.
+    pub fn configure(&self, thresholds: &Thresholds, tenants: &[(TenantId, String, Option<Forced>)], now: WallTime) {
         let mut inner = self.lock();
         inner.thresholds = Some(thresholds.clone());
         let mut before = std::mem::take(&mut inner.machines);
-        for (tenant, forced) in tenants {
-            let mut machine = before.remove(tenant).unwrap_or_else(|| Machine::new(now));
+        for (tenant, idp, forced) in tenants {
+            let known = before.remove(tenant).filter(|machine| machine.idp == *idp);
+            let mut machine = known.unwrap_or_else(|| Machine::new(idp, now));
             machine.configure(*forced, now);
             inner.machines.insert(tenant.clone(), machine);
         }
@@ -190,19 +194,27 @@ impl Default for Board {
 
 impl Inner {
     /// Turns the guard on when many IdPs became suspect within a minute, and off when most of them answer again. What
-    /// was counted under the guard proves nothing: those still suspect start their proof anew.
+    /// was counted under the guard proves nothing: those still suspect start their proof anew. An IdP that several
+    /// tenants share counts once.
     fn watch_guard(&mut self, now: WallTime) {
-        let all = self.machines.len();
-        let many = |bad: usize| bad >= GUARD_LEAST && bad * 10 > all * 3;
-        if self.guarded.is_some() {
-            if !many(self.machines.values().filter(|machine| machine.failing()).count()) {
-                self.guarded = None;
-                self.machines.values_mut().for_each(Machine::forget_failures);
-            }
-        } else if many(self.machines.values().filter(|machine| machine.turned_bad_since(now, GUARD_WINDOW)).count()) {
+        let guarded = self.guarded.is_some();
+        let turned = |machine: &&Machine| match guarded {
+            true => machine.failing(),
+            false => machine.turned_bad_since(now, GUARD_WINDOW),
+        };
+        let bad = idps(self.machines.values().filter(turned));
+        let many = bad >= GUARD_LEAST && bad * 10 > idps(self.machines.values()) * 3;
+        if guarded && !many {
+            self.guarded = None;
+            self.machines.values_mut().for_each(Machine::forget_failures);
+        } else if !guarded && many {
             self.guarded = Some(now);
         }
     }
+}
+
+fn idps<'a>(machines: impl Iterator<Item = &'a Machine>) -> usize {
+    machines.map(|machine| machine.idp.as_str()).collect::<BTreeSet<_>>().len()
 }
 
 /// More than 30 % of the IdPs must turn bad within this time for the node to suspect itself.

@@ -218,7 +218,10 @@ pub(crate) fn make_snapshot(
 }
 
 pub(crate) fn configure_board(board: &Board, config: &Config, now: WallTime) {
-    let with_idp = config.tenants.values().filter(|tenant| tenant.idp.is_some());
-    let tenants: Vec<_> = with_idp.map(|tenant| (tenant.id.clone(), tenant.idp_forced)).collect();
+    let watched = |tenant: &Arc<guichet_config::Tenant>| {
+        let idp = tenant.idp.as_ref()?;
+        Some((tenant.id.clone(), idp.entity_id.clone(), tenant.idp_forced))
+    };
+    let tenants: Vec<_> = config.tenants.values().filter_map(watched).collect();
     board.configure(&config.availability, &tenants, now);
 }

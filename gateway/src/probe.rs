@@ -15,7 +15,7 @@ use tokio::{sync::Semaphore, task::AbortHandle};
 
 use crate::{
     app::{App, Snapshot},
-    telemetry::event::{IdpProbed, IdpStateChanged, set_idp_state},
+    telemetry::event::{IdpProbed, IdpStateChanged, set_idp_guard, set_idp_state},
 };
 
 /// Probes until the node stops. One task per tenant with an IdP; those of tenants that a reload removed end.
@@ -105,6 +105,7 @@ impl Prober {
             }
             last = state;
             set_idp_state(&self.tenant, state);
+            set_idp_guard(self.app.board.guarded());
             if returned.on_state(state, now) {
                 self.end_fallback_sessions(now).await;
             }

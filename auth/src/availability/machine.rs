@@ -18,8 +18,12 @@ enum Evidence {
 /// One IdP.
 #[derive(Debug)]
 pub(super) struct Machine {
+    /// Whose machine this is; tenants may share an IdP.
+    pub(super) idp: String,
     evidence: Evidence,
     since: WallTime,
+    /// First failed probe of the trouble at hand, while there is one.
+    trouble_since: Option<WallTime>,
     /// Probes in a row, of one kind: the other counter is zero.
     failures: u32,
     successes: u32,
@@ -43,10 +47,12 @@ struct Word {
 }
 
 impl Machine {
-    pub(super) fn new(now: WallTime) -> Self {
+    pub(super) fn new(idp: &str, now: WallTime) -> Self {
         Self {
+            idp: idp.to_owned(),
             evidence: Evidence::Up,
             since: now,
+            trouble_since: None,
             failures: 0,
             successes: 0,
             row_since: now,
@@ -135,6 +141,11 @@ impl Machine {
     }
 
     fn enter(&mut self, evidence: Evidence, now: WallTime) {
+        self.trouble_since = match evidence {
+            Evidence::Up => None,
+            Evidence::Suspect => Some(self.row_since),
+            Evidence::Down => self.trouble_since,
+        };
         self.evidence = evidence;
         self.since = now;
     }
@@ -176,6 +187,7 @@ impl Machine {
             tenant: tenant.clone(),
             state: self.state(now),
             since: self.forced(now).map_or(self.since, |(_, since)| since),
+            trouble_since: self.trouble_since,
             failures: self.failures,
             last_success: self.last_success,
             forced: match self.living_word(now) {

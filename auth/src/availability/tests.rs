@@ -20,7 +20,8 @@ fn thresholds() -> Thresholds {
 fn board(tenants: usize) -> (Board, Vec<TenantId>) {
     let ids: Vec<TenantId> = (0..tenants).map(|number| format!("t{number}").parse().unwrap()).collect();
     let board = Board::new();
-    board.configure(&thresholds(), &ids.iter().map(|id| (id.clone(), None)).collect::<Vec<_>>(), T0);
+    let told: Vec<_> = ids.iter().map(|id| (id.clone(), format!("https://{id}.test/idp"), None)).collect();
+    board.configure(&thresholds(), &told, T0);
     (board, ids)
 }
 
@@ -244,14 +245,15 @@ fn an_operators_word_stands_above_the_configurations_and_ends_by_itself() {
     let (board, ids) = board(1);
     let tenant = &ids[0];
     let until = T0.plus(Duration::from_secs(600));
-    board.configure(&thresholds(), &[(tenant.clone(), Some(Forced::Up))], T0);
+    let idp = "https://t0.test/idp".to_owned();
+    board.configure(&thresholds(), &[(tenant.clone(), idp.clone(), Some(Forced::Up))], T0);
     assert_eq!(board.state(tenant, T0), IdpState::ForcedUp);
     board.force(tenant, Some((Forced::Down, Some(until), "drill".into())), T0);
     assert_eq!(board.state(tenant, T0), IdpState::ForcedDown);
     assert!(board.state(tenant, T0).offers_fallback());
     assert_eq!(board.list(T0)[0].forced, Some((Forced::Down, Some(until), "drill".into())));
     assert_eq!(board.state(tenant, until), IdpState::ForcedUp);
-    board.configure(&thresholds(), &[(tenant.clone(), None)], until);
+    board.configure(&thresholds(), &[(tenant.clone(), idp, None)], until);
     assert_eq!(board.state(tenant, until), IdpState::Up);
     board.force(tenant, Some((Forced::Down, None, String::new())), until);
     board.force(tenant, None, until);
@@ -320,6 +322,46 @@ fn one_of_two_dead_idps_needs_no_guard() {
     }
     assert_eq!(board.state(&ids[0], now), IdpState::Down);
     assert!(!board.guarded());
+}
+
+#[test]
+fn an_idp_that_many_tenants_share_counts_once() {
+    let (board, ids) = board(10);
+    let shared =
+        |number: usize| if number < 5 { "https://shared.test/idp".into() } else { format!("https://{number}.test") };
+    let told: Vec<_> = ids.iter().enumerate().map(|(number, id)| (id.clone(), shared(number), None)).collect();
+    board.configure(&thresholds(), &told, T0);
+    let mut now = T0;
+    for _ in 0..14 {
+        now = now.plus(Duration::from_secs(10));
+        for (number, id) in ids.iter().enumerate() {
+            board.on_probe(id, if number < 5 { Probe::Failed } else { Probe::Good }, now);
+        }
+    }
+    assert!(!board.guarded());
+    assert!(ids[..5].iter().all(|id| board.state(id, now) == IdpState::Down));
+}
+
+#[test]
+fn trouble_began_with_the_first_failure_and_is_over_when_the_idp_is_back() {
+    let mut story = Story::new();
+    story.wait(100);
+    let first = story.now.plus(Duration::from_secs(61 + 10));
+    story.down();
+    let status = |story: &Story| story.board.list(story.now).remove(0);
+    assert_eq!(status(&story).trouble_since, Some(first));
+    assert!(status(&story).since > first);
+    story.wait(300).login().probes(Probe::Good, 2, 5);
+    assert_eq!(story.state(), IdpState::Up);
+    assert_eq!(status(&story).trouble_since, None);
+}
+
+#[test]
+fn another_idp_starts_with_a_clean_slate() {
+    let mut story = Story::new();
+    story.down();
+    story.board.configure(&thresholds(), &[(story.tenant.clone(), "https://new.test/idp".into(), None)], story.now);
+    assert_eq!(story.state(), IdpState::Up);
 }
 
 /// A small generator, so that a failing run can be repeated from its printed seed.

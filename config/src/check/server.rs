@@ -210,7 +210,8 @@ impl Check {
     }
 
     pub(super) fn session(&mut self, file: &file::Session) -> Option<Session> {
-        let range = seconds(1)..=seconds(30 * 86400);
+        // The keys that seal sessions are kept for eight days after their last use.
+        let range = seconds(1)..=seconds(7 * 86400);
         let lifetime = self.lapse("session.lifetime", &file.lifetime, range.clone());
         let lifetime_idle = self.lapse("session.lifetime_idle", &file.lifetime_idle, range.clone());
         let lifetime_fallback = self.lapse("session.lifetime_fallback", &file.lifetime_fallback, range);

@@ -216,10 +216,12 @@ impl ProxyHttp for Web {
             return Err(Error::explain(ErrorType::InternalError, "no route"));
         };
         if !std::mem::take(&mut route.fresh) {
-            match app.cells.choose(&route.cell.id, Service::Web).await {
-                Some(chosen) => route.chosen = chosen,
-                None => return Err(Error::explain(ErrorType::HTTPStatus(503), "no healthy endpoint")),
-            }
+            let (cell, failed) = (&route.cell.id, &route.chosen.endpoint);
+            let chosen = match app.cells.choose_other(cell, Service::Web, Some(failed)).await {
+                Some(other) => Some(other),
+                None => app.cells.choose(cell, Service::Web).await,
+            };
+            route.chosen = chosen.ok_or_else(|| Error::explain(ErrorType::HTTPStatus(503), "no healthy endpoint"))?;
         }
         let path = session.req_header().uri.path();
         self.peer(route, path, session.is_upgrade_req(), snapshot.generation).map(Box::new)
@@ -308,11 +310,15 @@ impl ProxyHttp for Web {
         let replayable = is_repeatable(&downstream.req_header().method)
             && !downstream.retry_buffer_truncated()
             && downstream.response_written().is_none();
-        if ctx.tries < 2 && replayable {
-            error.retry.decide_reuse(reused);
-        } else {
-            error.set_retry(false);
+        // A cell that takes a connection and drops it has failed as much as one that takes none. On a reused connection
+        // it only closed what was idle.
+        let dropped = !reused && is_dropped(&error);
+        if let (true, Some((app, _)), Some(route)) = (dropped, &ctx.app, &ctx.route) {
+            app.cells.on_failure(&route.cell.id, Service::Web, &route.chosen.endpoint, error.etype().as_str());
         }
+        error.retry.decide_reuse(reused);
+        let again = ctx.tries < 2 && replayable && (dropped || error.retry());
+        error.set_retry(again);
         error
     }
 
@@ -424,6 +430,12 @@ fn is_long_poll(path: &str) -> bool {
 /// Methods that may be sent twice (RFC 9110 §9.2.2; RFC 4918, 3253, 5323: these only read).
 fn is_repeatable(method: &Method) -> bool {
     method.is_idempotent() || matches!(method.as_str(), "PROPFIND" | "REPORT" | "SEARCH")
+}
+
+/// Whether the cell ended the connection, rather than being slow or answering what is none.
+fn is_dropped(error: &Error) -> bool {
+    *error.esource() == ErrorSource::Upstream
+        && matches!(error.etype(), ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError)
 }
 
 fn is_connect_failure(kind: &ErrorType) -> bool {

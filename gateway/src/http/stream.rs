@@ -165,7 +165,9 @@ impl WebStream {
             self.tls.shutdown().await
         };
         // The client may be gone; nothing to do about it.
-        let _ = tokio::time::timeout(GOODBYE, goodbye).await;
+        if let Ok(Ok(())) = tokio::time::timeout(GOODBYE, goodbye).await {
+            let _ = tokio::time::timeout(LINGER, self.discard()).await;
+        }
     }
 
     /// Reads on a body nobody wants: a close over unread bytes is a reset, which may overtake our answer (RFC 9112 §9.6).

@@ -387,6 +387,20 @@ pub fn set_idp_state(tenant: &TenantId, state: IdpState) {
     }
 }
 
+/// Sets the gauge of the guard, and says when it turns: someone must look at this node's way out.
+pub fn set_idp_guard(on: bool) {
+    let before = METRICS.idp_guard.get() == 1;
+    METRICS.idp_guard.set(i64::from(on));
+    match (before, on) {
+        (false, true) => error!(
+            "Many IdPs fail at once: this node suspects its own way out and declares none of them down. Look at its \
+             network; an IdP that is really down can be forced down."
+        ),
+        (true, false) => info!("Most IdPs answer again: the node trusts its probes."),
+        _ => {}
+    }
+}
+
 /// An IdP's answer came to the assertion consumer.
 #[derive(Debug)]
 pub struct SamlAnswered<'a> {

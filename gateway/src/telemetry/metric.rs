@@ -65,6 +65,7 @@ pub struct Metrics {
     pub idp_state: IntGaugeVec,
     pub idp_state_changes: IntCounterVec,
     pub idp_probes: IntCounterVec,
+    pub idp_guard: IntGauge,
 }
 
 impl Metrics {
@@ -120,6 +121,7 @@ impl Metrics {
             idp_state: gauges(&r, "guichet_idp_state", "1 for the state the tenant's IdP is in.", &["tenant", "state"]),
             idp_state_changes: counters(&r, "guichet_idp_state_changes_total", "Changes of an IdP's state.", &["tenant", "state"]),
             idp_probes: counters(&r, "guichet_idp_probes_total", "Probes of IdPs.", &["tenant", "result"]),
+            idp_guard: gauge(&r, "guichet_idp_guard", "1 while so many IdPs fail at once that the node suspects its own way out."),
 
             registry: r,
         }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use http_body_util::StreamBody;
 use hyper::body::Frame;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::world::{World, read_until};
 
@@ -36,12 +36,12 @@ async fn a_browser_without_session_is_sent_to_the_login_page_and_other_clients_a
 
 #[tokio::test]
 async fn a_cell_behind_tls_is_entered_only_under_its_name() {
-    let world = World::with(Some("cell.test")).await;
+    let world = World::with("cell.test").await;
     let get = |world: &World| world.request("GET", "/mail").header("cookie", world.session()).send();
     for _ in 0..2 {
         assert_eq!(get(&world).await.unwrap().text().await.unwrap(), "cell");
     }
-    let world = World::with(Some("other.test")).await;
+    let world = World::with("other.test").await;
     assert_eq!(get(&world).await.unwrap().status(), 503);
     assert_eq!(world.cell.count(), 0);
 }
@@ -235,4 +235,30 @@ async fn a_dead_cell_is_told_in_the_users_language() {
     assert!(english.text().await.unwrap().contains("Your messages are safe"));
     let program = get("en", "*/*").await.unwrap();
     assert!(!program.text().await.unwrap().contains('<'));
+}
+
+#[tokio::test]
+async fn an_endpoint_that_takes_connections_and_drops_them_is_no_reason_to_fail_a_request() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let world = World::beside(listener.local_addr().unwrap()).await;
+    let (told, mut dropped) = tokio::sync::watch::channel(0);
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            // It takes the request, if there is one, and says nothing.
+            let mut head = [0; 64];
+            if matches!(stream.read(&mut head).await, Ok(1..)) {
+                told.send_modify(|count| *count += 1);
+            }
+        }
+    });
+    let cookie = world.session();
+    let ask = |method: &str| world.request(method, "/mail").header("cookie", &cookie).send();
+    let mut asked = 0;
+    while *dropped.borrow_and_update() == 0 {
+        assert_eq!(ask("GET").await.unwrap().status(), 200);
+        asked += 1;
+        assert!(asked < 100, "the other endpoint was never tried");
+    }
+    assert_eq!(world.cell.count(), asked);
 }

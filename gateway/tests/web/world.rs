@@ -161,11 +161,20 @@ pub(crate) const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 impl World {
     /// In front of a cell without TLS.
     pub(crate) async fn new() -> Self {
-        Self::with(None).await
+        Self::build(None, None).await
     }
 
     /// In front of a cell that speaks TLS as `cell.test`; the gateway expects it under `expected`.
-    pub(crate) async fn with(expected: Option<&str>) -> Self {
+    pub(crate) async fn with(expected: &str) -> Self {
+        Self::build(Some(expected), None).await
+    }
+
+    /// In front of a cell that has `other` as its second endpoint.
+    pub(crate) async fn beside(other: SocketAddr) -> Self {
+        Self::build(None, Some(other)).await
+    }
+
+    async fn build(expected: Option<&str>, other: Option<SocketAddr>) -> Self {
         // Another test may have been first.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let dir = tempfile::tempdir().unwrap();
@@ -179,6 +188,8 @@ impl World {
             tls = Some(Arc::new(config.with_single_cert(vec![made.cert.der().clone()], key).unwrap()));
         }
         let (cell_address, cell) = start_cell(tls).await;
+        let endpoints: Vec<_> = std::iter::once(cell_address).chain(other).map(|one| format!("\"{one}\"")).collect();
+        let endpoints = endpoints.join(", ");
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         write(dir.path(), "tls/localhost.crt", made.cert.pem());
         write(dir.path(), "tls/localhost.key", made.signing_key.serialize_pem());
@@ -216,7 +227,7 @@ file = "users.toml"
 body_bytes_max = 1000000
 login_failures_per_user = 3
 [cell.main.web]
-endpoints = ["{cell_address}"]
+endpoints = [{endpoints}]
 entry.identity_headers.key_file = "cell.key"
 {cell_tls}
 [tenant.univ]

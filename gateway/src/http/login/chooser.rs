@@ -81,7 +81,8 @@ impl Visit {
     ) -> Answer {
         let outage = tenant.idp.as_ref().map(|_| {
             let known = self.app.board.list(self.now).into_iter().find(|status| status.tenant == tenant.id);
-            view::Outage::since(known.map_or(self.now, |status| status.since), self.lang)
+            let began = known.map_or(self.now, |status| status.trouble_since.unwrap_or(status.since));
+            view::Outage::since(began, self.lang)
         });
         let form = view::PasswordForm { tenant, outage, next, address, error };
         // Once the IdP is back, the form leads there.
