@@ -126,15 +126,19 @@ struct HttpsRate {
     /// A new connection with a full handshake for each request.
     #[arg(long)]
     handshakes: bool,
+    /// Offer X25519 alone, for peers that know no hybrid key exchange: otherwise the gateway's handshakes hold an
+    /// ML-KEM-768 that theirs do not.
+    #[arg(long)]
+    classical: bool,
     /// Processes of the server: their processor time is counted. May be given several times.
     #[arg(long = "pid")]
     pids: Vec<u32>,
 }
 
 fn main() -> ExitCode {
-    // Before anything makes a TLS configuration. Nobody was first.
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let arguments = Arguments::parse();
+    // Before anything makes a TLS configuration. Nobody was first.
+    let _ = provider(&arguments.command).install_default();
     let files = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     let raised = rustix::process::Rlimit { current: files.maximum, maximum: files.maximum };
     let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, raised);
@@ -151,6 +155,15 @@ fn main() -> ExitCode {
             }
         }
     }
+}
+
+fn provider(command: &Command) -> rustls::crypto::CryptoProvider {
+    use rustls::crypto::aws_lc_rs;
+    let mut provider = aws_lc_rs::default_provider();
+    if matches!(command, Command::Measure { what: Measure::HttpsRate(HttpsRate { classical: true, .. }) }) {
+        provider.kx_groups = vec![aws_lc_rs::kx_group::X25519];
+    }
+    provider
 }
 
 async fn command(command: Command) -> anyhow::Result<ExitCode> {
