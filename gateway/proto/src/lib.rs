@@ -8,10 +8,11 @@ pub mod http1;
 pub mod imap;
 mod input;
 mod line;
+mod patience;
 #[cfg(any(test, feature = "properties"))]
 pub mod properties;
 pub mod proxy_header;
 pub mod sasl;
 
-pub use dialogue::{Answer, CloseReason, LoginRequest, Mechanism, Step};
+pub use dialogue::{Answer, CloseReason, Credential, Dialogue, LoginRequest, Mechanism, Step};
 pub use input::{InputBuf, SecretText};

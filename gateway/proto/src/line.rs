@@ -37,6 +37,13 @@ impl LineScan {
     }
 }
 
+/// An HTTP request line: a browser was led here to make us speak to it (cross-protocol attacks).
+pub(crate) fn is_http(line: &[u8]) -> bool {
+    const METHODS: [&[u8]; 10] =
+        [b"GET ", b"POST ", b"HEAD ", b"PUT ", b"DELETE ", b"OPTIONS ", b"CONNECT ", b"TRACE ", b"PATCH ", b"PRI "];
+    METHODS.iter().any(|method| line.starts_with(method))
+}
+
 /// A piece of an IMAP command, as a range of the input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Piece {

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use guichet_config::{Listener, ListenerKind, MailTls};
-use guichet_proto::imap::ImapDialogue;
+use guichet_proto::{Dialogue, imap::ImapDialogue};
 use prometheus::IntGauge;
 use rustls::ServerConfig;
 use socket2::{SockRef, TcpKeepalive};

@@ -4,8 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use guichet_config::MailTls;
 use guichet_proto::{
-    InputBuf, Step,
+    Dialogue, InputBuf, Step,
     imap::{ImapDialogue, ImapProfile},
+    sasl::Mechanisms,
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -90,10 +91,14 @@ where
     let mut step = first;
     loop {
         step = match step {
-            Step::Wait { next, reply, deadline } => {
+            Step::Wait { mut next, reply, deadline } => {
                 let deadline = Instant::from_std(deadline);
                 if !send(stream, &reply).await {
                     return End::Closed("gone");
+                }
+                if next.password_in_clear().is_some() && !input.is_empty() {
+                    step = next.on_bytes(input, now());
+                    continue;
                 }
                 match timeout_at(deadline, read(stream, input)).await {
                     Ok(true) => next.on_bytes(input, now()),
@@ -206,6 +211,7 @@ impl Visit {
         let config = &self.snapshot.config;
         Arc::new(ImapProfile {
             tls,
+            mechanisms: Mechanisms::PASSWORD,
             extra_capabilities: self.app.cells.imap_capabilities(),
             login_deadline: config.limits.login_deadline,
             hostname: config.public.hostname.as_str().into(),

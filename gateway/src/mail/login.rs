@@ -2,7 +2,7 @@
 
 use guichet_auth::{Attempt, AuthMethod, Decision, DenyReason, Identity, Outcome, Protocol, Source, UnavailableReason};
 use guichet_config::{Address, Secret};
-use guichet_proto::{Answer, LoginRequest};
+use guichet_proto::{Answer, Credential, LoginRequest, SecretText};
 use tokio::time::Instant;
 
 use super::{
@@ -27,7 +27,12 @@ impl Opened {
 /// Decides one login. An `Err` is an answer for the client, never `Opened`.
 pub(super) async fn login(visit: &Visit, request: LoginRequest) -> Result<Box<Opened>, Answer> {
     let began = Instant::now();
-    let outcome = decide(visit, &request).await;
+    let password = match &request.credential {
+        Credential::Password(password) => Some(password),
+        // No listener offers a mechanism that carries one of these.
+        Credential::Token(_) | Credential::Certificate => None,
+    };
+    let outcome = decide(visit, &request, password).await;
     let address: Option<Address> = request.username.parse().ok();
     event::LoginDecided {
         protocol: Protocol::Imap,
@@ -52,7 +57,8 @@ pub(super) async fn login(visit: &Visit, request: LoginRequest) -> Result<Box<Op
         event::NoCell { session: &visit.name, identity: &identity }.emit();
         return Err(Answer::Unavailable);
     };
-    match cell::open(visit, &identity, &id, &request.password).await {
+    let Some(password) = password else { return Err(Answer::Denied) };
+    match cell::open(visit, &identity, &id, password).await {
         Ok(cell) => {
             event::MailSessionOpened { protocol: Protocol::Imap.as_str(), cell: &id, took: began.elapsed() }.emit();
             Ok(Box::new(Opened { identity, cell }))
@@ -66,12 +72,12 @@ pub(super) async fn login(visit: &Visit, request: LoginRequest) -> Result<Box<Op
     }
 }
 
-async fn decide(visit: &Visit, request: &LoginRequest) -> Outcome {
-    if request.authzid.is_some() {
+async fn decide(visit: &Visit, request: &LoginRequest, password: Option<&SecretText>) -> Outcome {
+    let (None, Some(password)) = (&request.authzid, password) else {
         // Nobody acts for another here.
         return Outcome { decision: Decision::Deny(DenyReason::BadCredential), source: Source::Rule };
-    }
-    let password = Secret::new(request.password.expose().to_owned());
+    };
+    let password = Secret::new(password.expose().to_owned());
     let attempt = Attempt {
         username: &request.username,
         password: &password,

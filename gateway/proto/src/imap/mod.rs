@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use crate::sasl::Mechanisms;
+
 mod backend;
 mod command;
 mod reply;
@@ -19,6 +21,8 @@ pub use state::ImapDialogue;
 pub struct ImapProfile {
     /// TLS is up. Without it no login is taken and STARTTLS is offered.
     pub tls: bool,
+    /// Ways to log in that are offered under TLS.
+    pub mechanisms: Mechanisms,
     /// Capabilities all cells have that are shown before login besides our own, such as `IDLE`.
     pub extra_capabilities: Arc<[String]>,
     /// From greeting to login.

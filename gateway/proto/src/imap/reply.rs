@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::Answer;
+use crate::{Answer, Mechanism};
 
 use super::ImapProfile;
 
@@ -59,9 +59,9 @@ impl Replies {
         self.line(&["+ OK"]);
     }
 
-    /// RFC 9051 §6.2.2: go on with the SASL message; ours is empty.
-    pub(crate) fn sasl_wanted(&mut self) {
-        self.line(&["+ "]);
+    /// RFC 9051 §6.2.2: go on with the SASL exchange.
+    pub(crate) fn challenge(&mut self, challenge: &str) {
+        self.line(&["+ ", challenge]);
     }
 
     /// Logged in. The list is the cell's: from here on the client talks to it.
@@ -92,18 +92,25 @@ pub(crate) const UNAVAILABLE: &str = "[UNAVAILABLE] Login is not possible now, t
 pub(crate) const PRIVACY_REQUIRED: &str = "[PRIVACYREQUIRED] Start TLS first";
 
 fn capabilities(profile: &ImapProfile) -> String {
-    let own = if profile.tls {
-        "IMAP4rev1 SASL-IR LITERAL- ID AUTH=PLAIN"
+    let mut own = String::from("IMAP4rev1 SASL-IR LITERAL- ID");
+    if profile.tls {
+        for name in profile.mechanisms.sasl_names() {
+            own.push_str(" AUTH=");
+            own.push_str(name);
+        }
     } else {
-        "IMAP4rev1 SASL-IR LITERAL- ID STARTTLS LOGINDISABLED"
-    };
+        own.push_str(" STARTTLS");
+    }
+    if !(profile.tls && profile.mechanisms.contains(Mechanism::Login)) {
+        own.push_str(" LOGINDISABLED");
+    }
     let extra: &Arc<[String]> = &profile.extra_capabilities;
     extra
         .iter()
         .filter(|name| {
             is_capability(name) && !is_of_login(name) && !own.split(' ').any(|known| known.eq_ignore_ascii_case(name))
         })
-        .fold(own.to_owned(), |list, name| list + " " + name)
+        .fold(own.clone(), |list, name| list + " " + name)
 }
 
 /// The cell's list without what concerns a login or TLS that are behind us, and without anything that is no

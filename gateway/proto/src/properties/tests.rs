@@ -25,6 +25,12 @@ const CLIENT: &[&str] = &[
     " AGEAYg==\r\n",
     "AGEAYg==\r\n",
     "*\r\n",
+    "AUTHENTICATE LOGIN\r\n",
+    "AUTHENTICATE LOGIN YQ==\r\n",
+    "AUTHENTICATE EXTERNAL\r\n",
+    "a AUTHENTICATE XOAUTH2 dXNlcj1hAWF1dGg9QmVhcmVyIHQBAQ==\r\n",
+    "a AUTHENTICATE OAUTHBEARER biwsAWF1dGg9QmVhcmVyIHQBAQ==\r\n",
+    "AQ==\r\n",
     "NOOP\r\n",
     "c NOOP\r\n",
     "CAPABILITY\r\n",
@@ -177,12 +183,14 @@ fn no_password_comes_back_in_a_reply() {
     };
 
     use crate::{
-        InputBuf, Step,
+        Dialogue, InputBuf, Mechanism, Step,
         imap::{ImapDialogue, ImapProfile},
+        sasl::Mechanisms,
     };
 
     let profile = Arc::new(ImapProfile {
         tls: true,
+        mechanisms: Mechanisms::from_iter(Mechanism::ALL),
         extra_capabilities: Arc::from([]),
         login_deadline: Duration::from_secs(60),
         hostname: Arc::from("h"),
@@ -194,6 +202,12 @@ fn no_password_comes_back_in_a_reply() {
         "a hunter2 x",
         "a AUTHENTICATE PLAIN hunter2",
         "a AUTHENTICATE hunter2",
+        "a AUTHENTICATE LOGIN hunter2",
+        "a AUTHENTICATE LOGIN YQ==\r\nhunter2",
+        "a AUTHENTICATE XOAUTH2 hunter2",
+        // user=a, auth=Bearer hunter2
+        "a AUTHENTICATE XOAUTH2 dXNlcj1hAWF1dGg9QmVhcmVyIGh1bnRlcjIBAQ==",
+        "a AUTHENTICATE EXTERNAL hunter2",
         "a AUTHENTICATE PLAIN\r\nhunter2",
         "hunter2+ NOOP",
         "a ID (\"x\" hunter2)",

@@ -4,19 +4,25 @@ use std::{
 };
 
 use crate::{
-    Answer, CloseReason, InputBuf, LoginRequest, Mechanism, Step,
+    Answer, CloseReason, Credential, Dialogue, InputBuf, LoginRequest, Mechanism, Step,
     imap::{ImapDialogue, ImapProfile},
+    sasl::Mechanisms,
 };
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
-fn profile(tls: bool) -> Arc<ImapProfile> {
+fn profile(tls: bool, mechanisms: Mechanisms) -> Arc<ImapProfile> {
     Arc::new(ImapProfile {
         tls,
+        mechanisms,
         extra_capabilities: Arc::from(["IDLE".to_owned(), "ENABLE".to_owned()]),
         login_deadline: DEADLINE,
         hostname: Arc::from("mail.example.fr"),
     })
+}
+
+fn password_mechanisms() -> Mechanisms {
+    Mechanisms::PASSWORD.without(Mechanism::SaslLogin)
 }
 
 /// A client at the dialogue: what it was told, and how it ended.
@@ -26,6 +32,7 @@ struct Client {
     dialogue: Option<ImapDialogue>,
     said: Vec<u8>,
     login: Option<LoginRequest>,
+    in_clear: Vec<String>,
     end: Option<End>,
 }
 
@@ -39,9 +46,23 @@ enum End {
 impl Client {
     fn with(step: impl FnOnce(Arc<ImapProfile>, Instant) -> Step<ImapDialogue>, tls: bool) -> Self {
         let now = Instant::now();
-        let mut client = Self { now, input: InputBuf::new(), dialogue: None, said: Vec::new(), login: None, end: None };
-        client.take(step(profile(tls), now));
+        let mut client = Self {
+            now,
+            input: InputBuf::new(),
+            dialogue: None,
+            said: Vec::new(),
+            login: None,
+            in_clear: Vec::new(),
+            end: None,
+        };
+        client.take(step(profile(tls, password_mechanisms()), now));
         client
+    }
+
+    /// A client of a listener that offers these, under TLS.
+    fn offered(mechanisms: impl IntoIterator<Item = Mechanism>) -> Self {
+        let profile = profile(true, Mechanisms::from_iter(mechanisms));
+        Self::with(|_, now| ImapDialogue::greet(profile, now), true)
     }
 
     fn tls() -> Self {
@@ -54,8 +75,14 @@ impl Client {
 
     fn take(&mut self, step: Step<ImapDialogue>) {
         let (reply, end) = match step {
-            Step::Wait { next, reply, deadline } => {
+            Step::Wait { mut next, reply, deadline } => {
                 assert_eq!(deadline, self.now + DEADLINE, "the deadline is absolute");
+                if let Some(name) = next.password_in_clear() {
+                    self.in_clear.push(name);
+                    self.said.extend_from_slice(&reply);
+                    let step = next.on_bytes(&mut self.input, self.now);
+                    return self.take(step);
+                }
                 self.dialogue = Some(next);
                 (reply, None)
             }
@@ -96,7 +123,11 @@ impl Client {
     /// The login asked for: mechanism, user, password, authzid.
     fn asked(&self) -> (Mechanism, &str, &str, Option<&str>) {
         let login = self.login.as_ref().expect("a login is asked for");
-        (login.mechanism, &login.username, login.password.expose(), login.authzid.as_deref())
+        let secret = match &login.credential {
+            Credential::Password(secret) | Credential::Token(secret) => secret.expose(),
+            Credential::Certificate => "<certificate>",
+        };
+        (login.mechanism, &login.username, secret, login.authzid.as_deref())
     }
 }
 
@@ -253,6 +284,82 @@ fn sasl_can_be_cancelled_and_must_be_strict() {
         ",
     );
     assert_eq!(client.end, Some(End::Close(CloseReason::TooManyErrors)));
+}
+
+#[test]
+fn every_offered_mechanism_is_listed_and_no_other_is_taken() {
+    let client = play(
+        Client::offered(Mechanism::ALL),
+        "
+        S: * OK [CAPABILITY IMAP4rev1 SASL-IR LITERAL- ID AUTH=PLAIN AUTH=LOGIN AUTH=XOAUTH2 AUTH=OAUTHBEARER AUTH=EXTERNAL IDLE ENABLE] mail.example.fr ready
+        C: a AUTHENTICATE LOGIN
+        S: + VXNlcm5hbWU6
+        C: YWxpY2U=
+        S: + UGFzc3dvcmQ6
+        C: c2VjcmV0
+        ",
+    );
+    assert_eq!(client.asked(), (Mechanism::SaslLogin, "alice", "secret", None));
+    let client = play(
+        Client::offered([Mechanism::XOAuth2]),
+        "
+        S: * OK [CAPABILITY IMAP4rev1 SASL-IR LITERAL- ID AUTH=XOAUTH2 LOGINDISABLED IDLE ENABLE] mail.example.fr ready
+        C: a LOGIN alice secret
+        S: a NO [CANNOT] LOGIN is disabled
+        C: b AUTHENTICATE PLAIN AGFsaWNlAHNlY3JldA==
+        S: b NO [CANNOT] Unsupported mechanism
+        C: c AUTHENTICATE EXTERNAL =
+        S: c NO [CANNOT] Unsupported mechanism
+        ",
+    );
+    assert!(client.login.is_none());
+    let mut client = Client::offered([Mechanism::External]);
+    client.heard();
+    assert_eq!(client.send("a AUTHENTICATE EXTERNAL =\r\n"), "");
+    assert_eq!(client.asked(), (Mechanism::External, "", "<certificate>", None));
+}
+
+#[test]
+fn a_denied_token_is_told_why_before_the_refusal() {
+    // curl's own dialogues end alike: the reason, a reply without meaning, NO.
+    let client = play(
+        Client::offered([Mechanism::XOAuth2, Mechanism::OAuthBearer]),
+        "
+        S: * OK [CAPABILITY IMAP4rev1 SASL-IR LITERAL- ID AUTH=XOAUTH2 AUTH=OAUTHBEARER LOGINDISABLED IDLE ENABLE] mail.example.fr ready
+        C: a AUTHENTICATE OAUTHBEARER bixhPWFsaWNlLAFhdXRoPUJlYXJlciB0AQE=
+        A: denied
+        S: + eyJzdGF0dXMiOiJpbnZhbGlkX3Rva2VuIn0=
+        C: AQ==
+        S: a NO [AUTHENTICATIONFAILED] Invalid credentials
+        C: b AUTHENTICATE XOAUTH2 dXNlcj1hbGljZQFhdXRoPUJlYXJlciB0AQE=
+        A: denied
+        S: + eyJzdGF0dXMiOiI0MDEiLCJzY2hlbWVzIjoiYmVhcmVyIn0=
+        C: *
+        S: b NO [AUTHENTICATIONFAILED] Invalid credentials
+        C: c AUTHENTICATE XOAUTH2 dXNlcj1hbGljZQFhdXRoPUJlYXJlciB0AQE=
+        A: unavailable
+        S: c NO [UNAVAILABLE] Login is not possible now, try again later
+        S: * BYE Too many failed logins
+        ",
+    );
+    assert_eq!(client.end, Some(End::Close(CloseReason::TooManyFailures)));
+}
+
+#[test]
+fn a_password_before_tls_is_refused_and_told() {
+    let mut client = Client::plaintext();
+    let said = client.send(
+        "a LOGIN alice secret\r\nb AUTHENTICATE PLAIN AGJvYgBzZWNyZXQ=\r\nc LOGIN {5+}\r\ncarol {1+}\r\nx\r\nd STARTTLS\r\n",
+    );
+    assert!(said.starts_with("a NO [PRIVACYREQUIRED] Start TLS first\r\nb NO [PRIVACYREQUIRED]"), "{said}");
+    assert_eq!(client.in_clear, ["alice", "bob", "carol"]);
+    assert_eq!(client.end, Some(End::Upgrade));
+    // Nothing secret came with these.
+    let mut client = Client::plaintext();
+    client.send(
+        "a LOGIN alice {6}\r\nb AUTHENTICATE PLAIN\r\nc AUTHENTICATE EXTERNAL =\r\nd AUTHENTICATE LOGIN YWxpY2U=\r\n",
+    );
+    assert!(client.in_clear.is_empty() && client.end.is_none());
 }
 
 #[test]

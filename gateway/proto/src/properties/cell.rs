@@ -1,0 +1,84 @@
+//! Our logins at a cell that says anything.
+
+use crate::{
+    InputBuf, SecretText,
+    imap::{AHEAD, CellFailure, CellLogin, CellProfile, CellStep},
+};
+
+use super::{Cuts, REPLY_BYTES_MAX, next_cut};
+
+/// What we said, how it ended.
+#[derive(Debug, PartialEq, Eq)]
+struct Transcript {
+    said: Vec<u8>,
+    end: Option<String>,
+    unread: usize,
+}
+
+/// Our login at the cell sends and ends the same however the cell's bytes are cut, and tells the password to nobody
+/// before TLS when TLS is wanted. A cell that answers ahead is found out only when its bytes come together.
+///
+/// # Panics
+/// When a property does not hold.
+pub fn imap_cell(bytes: &[u8], cuts: &[usize], starttls: bool) {
+    let slow = cell_transcript(bytes, &[1], starttls);
+    for cuts in [&[][..], cuts] {
+        let cut = cell_transcript(bytes, cuts, starttls);
+        if cut.end.as_deref() != Some(AHEAD) {
+            assert_eq!(cut, slow, "cut at {cuts:?}");
+        }
+    }
+}
+
+fn cell_transcript(bytes: &[u8], cuts: Cuts<'_>, starttls: bool) -> Transcript {
+    let profile = CellProfile {
+        starttls,
+        id_fields: vec![("name".into(), "Guichet".into())],
+        username: "alice@example.fr".into(),
+        password: SecretText::new("hunter2hunter2".into()),
+        authzid: None,
+    };
+    let mut transcript = Transcript { said: Vec::new(), end: None, unread: 0 };
+    let mut input = InputBuf::new();
+    let (mut unsent, mut round) = (bytes, 0);
+    let mut login = CellLogin::new(profile);
+    while !unsent.is_empty() {
+        let (now_sent, rest) = unsent.split_at(next_cut(cuts, round).min(input.room()).min(unsent.len()));
+        input.extend(now_sent);
+        unsent = rest;
+        round += 1;
+        let end = match login.on_bytes(&mut input) {
+            CellStep::Send { next, bytes } => {
+                transcript.said.extend_from_slice(&bytes);
+                assert!(transcript.said.len() <= REPLY_BYTES_MAX && input.room() > 0);
+                login = next;
+                continue;
+            }
+            // The script goes on without TLS: these are the bytes in front of it.
+            CellStep::Upgrade { .. } if !unsent.is_empty() => {
+                CellStep::Failed(CellFailure::Protocol("bytes before TLS"))
+            }
+            end => end,
+        };
+        if starttls {
+            assert!(!matches!(end, CellStep::Ready { .. }), "no login without TLS");
+            assert!(transcript.said.is_empty() || transcript.said == b"G1 STARTTLS\r\n", "no word before TLS");
+        }
+        let shown = format!("{end:?}");
+        assert!(!shown.contains("hunter2"), "no password in Debug");
+        if let CellStep::Ready { .. } = end {
+            transcript.unread = input.as_slice().len() + unsent.len();
+        }
+        transcript.end = Some(match end {
+            CellStep::Failed(CellFailure::Protocol(why)) => why.to_owned(),
+            CellStep::Upgrade { .. } => "upgrade".to_owned(),
+            _ => shown,
+        });
+        break;
+    }
+    // What was collected when a failure came is not sent.
+    if transcript.end.as_deref().is_some_and(|end| !end.starts_with("Ready")) {
+        transcript.said.clear();
+    }
+    transcript
+}
