@@ -3,6 +3,7 @@
 //! A dialogue is what a protocol says before the hand-off. It owns no socket, reads no clock and knows no configuration;
 //! one driver in the gateway meets the sockets. Lines and literals are split, with a bound on both, before parsing.
 
+pub mod cell;
 pub mod dialogue;
 pub mod http1;
 pub mod imap;

@@ -7,7 +7,8 @@ use guichet_auth::Identity;
 use guichet_config::{CellId, CellImap, CellMailTls, CellTls, ClientAddress, Endpoint, MailLogin};
 use guichet_proto::{
     InputBuf, SecretText,
-    imap::{CellFailure, CellLogin, CellProfile, CellStep},
+    cell::{CellAccount, CellFailure, CellMechanism, CellStep, EnterCell},
+    imap::{CellLogin, CellProfile},
     proxy_header,
 };
 use tokio::{
@@ -185,7 +186,7 @@ async fn start_tls(
 
 fn profile(visit: &Visit, identity: &Identity, imap: &CellImap, password: &SecretText) -> CellProfile {
     let user = identity.address.to_string();
-    let (username, password, authzid) = match &imap.login {
+    let (username, secret, authzid) = match &imap.login {
         MailLogin::Password => (user, password.clone(), None),
         MailLogin::Master { username, password } => {
             (username.clone(), SecretText::new(password.expose().clone()), Some(user))
@@ -204,7 +205,8 @@ fn profile(visit: &Visit, identity: &Identity, imap: &CellImap, password: &Secre
         }
         ClientAddress::None | ClientAddress::ProxyV2 => Vec::new(),
     };
-    CellProfile { starttls: matches!(imap.tls, CellMailTls::StartTls(_)), id_fields, username, password, authzid }
+    let account = CellAccount { mechanism: CellMechanism::Plain, username, secret, authzid };
+    CellProfile { starttls: matches!(imap.tls, CellMailTls::StartTls(_)), id_fields, account }
 }
 
 enum Talked {

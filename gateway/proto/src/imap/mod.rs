@@ -11,9 +11,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-#[cfg(any(test, feature = "properties"))]
-pub(crate) use backend::AHEAD;
-pub use backend::{CellFailure, CellLogin, CellProfile, CellStep};
+pub use backend::{CellLogin, CellProfile};
 pub use state::ImapDialogue;
 
 /// What a listener offers.

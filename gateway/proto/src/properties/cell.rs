@@ -1,8 +1,11 @@
 //! Our logins at a cell that says anything.
 
+use std::fmt::Debug;
+
 use crate::{
     InputBuf, SecretText,
-    imap::{AHEAD, CellFailure, CellLogin, CellProfile, CellStep},
+    cell::{AHEAD, BYTES_BEFORE_TLS, CellAccount, CellFailure, CellMechanism, CellStep, EnterCell},
+    imap,
 };
 
 use super::{Cuts, REPLY_BYTES_MAX, next_cut};
@@ -15,33 +18,44 @@ struct Transcript {
     unread: usize,
 }
 
-/// Our login at the cell sends and ends the same however the cell's bytes are cut, and tells the password to nobody
+/// Our login at an IMAP cell sends and ends the same however the cell's bytes are cut, and tells the password to nobody
 /// before TLS when TLS is wanted. A cell that answers ahead is found out only when its bytes come together.
 ///
 /// # Panics
 /// When a property does not hold.
 pub fn imap_cell(bytes: &[u8], cuts: &[usize], starttls: bool) {
-    let slow = cell_transcript(bytes, &[1], starttls);
+    let login = || {
+        let id_fields = vec![("name".into(), "Guichet".into())];
+        imap::CellLogin::new(imap::CellProfile { starttls, id_fields, account: account() })
+    };
+    any_cutting(login, bytes, cuts, starttls.then_some(b"G1 STARTTLS\r\n"));
+}
+
+fn account() -> CellAccount {
+    CellAccount {
+        mechanism: CellMechanism::Plain,
+        username: "alice@example.fr".into(),
+        secret: SecretText::new("hunter2hunter2".into()),
+        authzid: None,
+    }
+}
+
+/// `starttls` is all we may say before TLS, when TLS is wanted.
+fn any_cutting<S: EnterCell + Debug>(login: impl Fn() -> S, bytes: &[u8], cuts: Cuts<'_>, starttls: Option<&[u8]>) {
+    let slow = transcript(login(), bytes, &[1], starttls);
     for cuts in [&[][..], cuts] {
-        let cut = cell_transcript(bytes, cuts, starttls);
+        let cut = transcript(login(), bytes, cuts, starttls);
         if cut.end.as_deref() != Some(AHEAD) {
             assert_eq!(cut, slow, "cut at {cuts:?}");
         }
     }
 }
 
-fn cell_transcript(bytes: &[u8], cuts: Cuts<'_>, starttls: bool) -> Transcript {
-    let profile = CellProfile {
-        starttls,
-        id_fields: vec![("name".into(), "Guichet".into())],
-        username: "alice@example.fr".into(),
-        password: SecretText::new("hunter2hunter2".into()),
-        authzid: None,
-    };
+fn transcript<S: EnterCell + Debug>(first: S, bytes: &[u8], cuts: Cuts<'_>, starttls: Option<&[u8]>) -> Transcript {
     let mut transcript = Transcript { said: Vec::new(), end: None, unread: 0 };
     let mut input = InputBuf::new();
     let (mut unsent, mut round) = (bytes, 0);
-    let mut login = CellLogin::new(profile);
+    let mut login = first;
     while !unsent.is_empty() {
         let (now_sent, rest) = unsent.split_at(next_cut(cuts, round).min(input.room()).min(unsent.len()));
         input.extend(now_sent);
@@ -55,14 +69,12 @@ fn cell_transcript(bytes: &[u8], cuts: Cuts<'_>, starttls: bool) -> Transcript {
                 continue;
             }
             // The script goes on without TLS: these are the bytes in front of it.
-            CellStep::Upgrade { .. } if !unsent.is_empty() => {
-                CellStep::Failed(CellFailure::Protocol("bytes before TLS"))
-            }
+            CellStep::Upgrade { .. } if !unsent.is_empty() => CellStep::Failed(CellFailure::Protocol(BYTES_BEFORE_TLS)),
             end => end,
         };
-        if starttls {
+        if let Some(starttls) = starttls {
             assert!(!matches!(end, CellStep::Ready { .. }), "no login without TLS");
-            assert!(transcript.said.is_empty() || transcript.said == b"G1 STARTTLS\r\n", "no word before TLS");
+            assert!(transcript.said.is_empty() || transcript.said == starttls, "no word before TLS");
         }
         let shown = format!("{end:?}");
         assert!(!shown.contains("hunter2"), "no password in Debug");

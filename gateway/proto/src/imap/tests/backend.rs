@@ -1,16 +1,20 @@
 use crate::{
     InputBuf, SecretText,
-    imap::{CellFailure, CellLogin, CellProfile, CellStep},
+    cell::{CellAccount, CellFailure, CellMechanism, CellStep, EnterCell},
+    imap::{CellLogin, CellProfile},
 };
 
-fn profile() -> CellProfile {
-    CellProfile {
-        starttls: false,
-        id_fields: Vec::new(),
+fn account() -> CellAccount {
+    CellAccount {
+        mechanism: CellMechanism::Plain,
         username: "alice".into(),
-        password: SecretText::new("secret".into()),
+        secret: SecretText::new("secret".into()),
         authzid: None,
     }
+}
+
+fn profile() -> CellProfile {
+    CellProfile { starttls: false, id_fields: Vec::new(), account: account() }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -86,9 +90,7 @@ fn master_login_carries_the_authzid_behind_starttls_and_id() {
                 ("x-originating-ip".into(), "2001:db8::1".into()),
                 ("name".into(), "Gui\"chet\r\nX".into()),
             ],
-            username: "master".into(),
-            authzid: Some("alice".into()),
-            ..profile()
+            account: CellAccount { username: "master".into(), authzid: Some("alice".into()), ..account() },
         },
         r#"
         S: * OK [CAPABILITY IMAP4rev1 STARTTLS LOGINDISABLED] ready
@@ -142,6 +144,31 @@ fn login_with_literals_when_plain_is_not_offered() {
         S: G1 OK [CAPABILITY IMAP4rev1] in
         ",
     );
+}
+
+#[test]
+fn zimbra_takes_a_token_it_does_not_list() {
+    let account = CellAccount { mechanism: CellMechanism::ZimbraToken, ..account() };
+    let (end, _) = play(
+        CellProfile { account: account.clone(), ..profile() },
+        "
+        S: * OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN LITERAL+] ready
+        C: G1 AUTHENTICATE X-ZIMBRA YWxpY2UAYWxpY2UAc2VjcmV0
+        S: G1 OK [CAPABILITY IMAP4rev1] in
+        ",
+    );
+    assert_eq!(end, ready("IMAP4rev1"));
+    let (end, _) = play(
+        CellProfile { account, ..profile() },
+        "
+        S: * OK [CAPABILITY IMAP4rev1 LOGINDISABLED] ready
+        C: G1 AUTHENTICATE X-ZIMBRA
+        S: +
+        C: YWxpY2UAYWxpY2UAc2VjcmV0
+        S: G1 NO AUTHENTICATE failed
+        ",
+    );
+    assert_eq!(end, Some(End::Failed(CellFailure::Refused)), "the password is never tried instead");
 }
 
 #[test]
@@ -253,8 +280,11 @@ fn starttls_refused_is_a_failure() {
 
 #[test]
 fn a_credential_that_would_become_a_command_is_not_sent() {
-    let password = SecretText::new("x\r\nG9 DELETE INBOX".into());
-    let (end, _) = play(CellProfile { password, ..profile() }, "S: * OK [CAPABILITY IMAP4rev1] ready");
+    let secret = SecretText::new("x\r\nG9 DELETE INBOX".into());
+    let (end, _) = play(
+        CellProfile { account: CellAccount { secret, ..account() }, ..profile() },
+        "S: * OK [CAPABILITY IMAP4rev1] ready",
+    );
     assert_eq!(end, Some(End::Failed(CellFailure::Refused)));
 }
 
@@ -262,7 +292,8 @@ fn a_credential_that_would_become_a_command_is_not_sent() {
 fn no_password_shows_in_debug() {
     let mut input = InputBuf::new();
     input.extend(b"* OK [CAPABILITY IMAP4rev1 LITERAL+] ready\r\n");
-    let step = CellLogin::new(profile()).on_bytes(&mut input);
+    let account = CellAccount { secret: SecretText::new("hunter2".into()), ..account() };
+    let step = CellLogin::new(CellProfile { account, ..profile() }).on_bytes(&mut input);
     let shown = format!("{step:?}");
-    assert!(shown.contains("alice") && !shown.contains("secret"), "{shown}");
+    assert!(shown.contains("alice") && !shown.contains("hunter2"), "{shown}");
 }
