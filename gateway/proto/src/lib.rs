@@ -10,10 +10,13 @@ pub mod imap;
 mod input;
 mod line;
 mod patience;
+pub mod pop3;
 #[cfg(any(test, feature = "properties"))]
 pub mod properties;
 pub mod proxy_header;
 pub mod sasl;
+#[cfg(test)]
+mod testing;
 
 pub use dialogue::{Answer, CloseReason, Credential, Dialogue, LoginRequest, Mechanism, Step};
 pub use input::{InputBuf, SecretText};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{Answer, Mechanism};
+use crate::{Answer, Mechanism, line::host_text};
 
 use super::ImapProfile;
 
@@ -26,7 +26,7 @@ impl Replies {
     }
 
     pub(crate) fn greeting(&mut self, profile: &ImapProfile) {
-        let (capabilities, host) = (capabilities(profile), atom_text(&profile.hostname));
+        let (capabilities, host) = (capabilities(profile), host_text(&profile.hostname));
         self.line(&["* OK [CAPABILITY ", &capabilities, "] ", &host, " ready"]);
     }
 
@@ -35,7 +35,7 @@ impl Replies {
     }
 
     pub(crate) fn id(&mut self, profile: &ImapProfile) {
-        self.line(&["* ID (\"name\" \"Guichet\" \"host\" \"", &atom_text(&profile.hostname), "\")"]);
+        self.line(&["* ID (\"name\" \"Guichet\" \"host\" \"", &host_text(&profile.hostname), "\")"]);
     }
 
     pub(crate) fn ok(&mut self, tag: &str, text: &str) {
@@ -136,9 +136,4 @@ fn is_capability(name: &str) -> bool {
 fn is_of_login(name: &str) -> bool {
     let starts = |prefix: &str| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
     starts("AUTH=") || name.eq_ignore_ascii_case("STARTTLS") || name.eq_ignore_ascii_case("LOGINDISABLED")
-}
-
-/// A host name as it may stand in a quoted string or a text.
-fn atom_text(text: &str) -> String {
-    text.chars().filter(|c| c.is_ascii_graphic() && !matches!(c, '"' | '\\' | '[' | ']')).collect()
 }

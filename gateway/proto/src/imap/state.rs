@@ -14,7 +14,7 @@ use std::{sync::Arc, time::Instant};
 
 use crate::{
     Answer, CloseReason, Credential, Dialogue, InputBuf, LoginRequest, Mechanism, SecretText, Step,
-    line::{self, LITERAL_BYTES_MAX, LITERALS_MAX, LineScan, Piece, Split, Splitter},
+    line::{self, LINE_BYTES_MAX, LITERAL_BYTES_MAX, LITERALS_MAX, LineScan, Piece, Split, Splitter},
     patience::{self, Exhausted, Patience},
     sasl::{self, Exchange, Flaw, SaslError, Turn},
 };
@@ -25,10 +25,9 @@ use super::{
     reply::{self, Replies},
 };
 
-/// Longest text of a command, all its lines together, bytes.
-const LINE_BYTES_MAX: usize = 8 * 1024;
-/// The same for AUTHENTICATE with an initial response: tag, words and the longest SASL message.
+/// Longest AUTHENTICATE with an initial response, bytes: tag, words and the longest SASL message.
 const AUTHENTICATE_BYTES_MAX: usize = sasl::LINE_BYTES_MAX + 128;
+
 /// A client's talk before login.
 #[derive(Debug)]
 pub struct ImapDialogue {

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use crate::{
     InputBuf, SecretText,
     cell::{AHEAD, BYTES_BEFORE_TLS, CellAccount, CellFailure, CellMechanism, CellStep, EnterCell},
-    imap,
+    imap, pop3,
 };
 
 use super::{Cuts, REPLY_BYTES_MAX, next_cut};
@@ -29,6 +29,18 @@ pub fn imap_cell(bytes: &[u8], cuts: &[usize], starttls: bool) {
         imap::CellLogin::new(imap::CellProfile { starttls, id_fields, account: account() })
     };
     any_cutting(login, bytes, cuts, starttls.then_some(b"G1 STARTTLS\r\n"));
+}
+
+/// The same of our login at a POP3 cell.
+///
+/// # Panics
+/// When a property does not hold.
+pub fn pop3_cell(bytes: &[u8], cuts: &[usize], starttls: bool) {
+    let login = || {
+        let introduction = Some(pop3::Introduction::Xoip(std::net::Ipv4Addr::LOCALHOST.into()));
+        pop3::CellLogin::new(pop3::CellProfile { starttls, introduction, account: account() })
+    };
+    any_cutting(login, bytes, cuts, starttls.then_some(b"STLS\r\n"));
 }
 
 fn account() -> CellAccount {

@@ -8,6 +8,7 @@ use std::{
 use crate::{
     Answer, CloseReason, Credential, Dialogue, InputBuf, Mechanism, Step,
     imap::{ImapDialogue, ImapProfile},
+    pop3::{Pop3Dialogue, Pop3Profile},
     sasl::Mechanisms,
 };
 
@@ -39,6 +40,21 @@ pub fn imap_client(bytes: &[u8], cuts: &[usize], answers: u64, tls: bool) {
         hostname: Arc::from("mail.example.fr"),
     };
     any_cutting::<ImapDialogue>(Arc::new(profile), tls, bytes, cuts, answers);
+}
+
+/// The same of the POP3 dialogue.
+///
+/// # Panics
+/// When a property does not hold.
+pub fn pop3_client(bytes: &[u8], cuts: &[usize], answers: u64, tls: bool) {
+    let profile = Pop3Profile {
+        tls,
+        mechanisms: Mechanisms::from_iter(Mechanism::ALL),
+        extra_capabilities: Arc::from(["UIDL".to_owned()]),
+        login_deadline: Duration::from_secs(60),
+        hostname: Arc::from("mail.example.fr"),
+    };
+    any_cutting::<Pop3Dialogue>(Arc::new(profile), tls, bytes, cuts, answers);
 }
 
 fn any_cutting<D: Dialogue>(profile: Arc<D::Profile>, tls: bool, bytes: &[u8], cuts: Cuts<'_>, answers: u64) {

@@ -87,6 +87,53 @@ const CELL: &[&str] = &[
     "\r",
 ];
 
+const POP3_CLIENT: &[&str] = &[
+    "USER alice\r\n",
+    "PASS secret\r\n",
+    "USER ",
+    "PASS ",
+    "AUTH\r\n",
+    "AUTH PLAIN\r\n",
+    "AUTH PLAIN AGEAYg==\r\n",
+    "AUTH LOGIN YQ==\r\n",
+    "AUTH EXTERNAL =\r\n",
+    "AUTH XOAUTH2 dXNlcj1hAWF1dGg9QmVhcmVyIHQBAQ==\r\n",
+    "AGEAYg==\r\n",
+    "AQ==\r\n",
+    "*\r\n",
+    "CAPA\r\n",
+    "STLS\r\n",
+    "QUIT\r\n",
+    "NOOP\r\n",
+    "STAT\r\n",
+    "GET / HTTP/1.1\r\n",
+    "=",
+    " ",
+    "\r\n",
+    "\n",
+    "\r",
+    "\0",
+    "\u{e9}",
+];
+
+const POP3_CELL: &[&str] = &[
+    "+OK ready\r\n",
+    "+OK\r\n",
+    "+OK\r\nSASL PLAIN\r\n.\r\n",
+    "+OK\r\nUSER\r\n.\r\n",
+    "SASL PLAIN LOGIN\r\n",
+    "USER\r\n",
+    ".\r\n",
+    "-ERR no\r\n",
+    "-ERR [SYS/TEMP] later\r\n",
+    "+ \r\n",
+    "+\r\n",
+    "\r\n",
+    "\n",
+    "+OK",
+    "\r",
+];
+
 const HEAD: &[&str] = &[
     "GET / HTTP/1.1\r\n",
     "POST /x HTTP/1.0\r\n",
@@ -136,6 +183,30 @@ proptest! {
     #[test]
     fn any_cutting_of_a_cells_bytes_leads_to_the_same_end(bytes in bytes_of(CELL), cuts in cuts(), starttls in any::<bool>()) {
         super::imap_cell(&bytes, &cuts, starttls);
+    }
+
+    #[test]
+    fn any_cutting_gives_a_pop3_client_the_same_transcript(
+        bytes in bytes_of(POP3_CLIENT), cuts in cuts(), answers in any::<u64>(), tls in any::<bool>(),
+    ) {
+        super::pop3_client(&bytes, &cuts, answers, tls);
+    }
+
+    #[test]
+    fn any_length_of_a_pop3_line_is_cut_alike(
+        start in select(&["AUTH PLAIN ", "auth plain\r\n", "PASS ", "AUT", ""][..]),
+        length in prop_oneof![8_100_usize..8_220, 12_200_usize..12_500, 33_000_usize..40_000],
+        cut in 1_usize..20_000,
+    ) {
+        let bytes = format!("{start}{}\r\nCAPA\r\n", "A".repeat(length));
+        super::pop3_client(bytes.as_bytes(), &[cut], 7, true);
+    }
+
+    #[test]
+    fn any_cutting_of_a_pop3_cells_bytes_leads_to_the_same_end(
+        bytes in bytes_of(POP3_CELL), cuts in cuts(), starttls in any::<bool>(),
+    ) {
+        super::pop3_cell(&bytes, &cuts, starttls);
     }
 
     #[test]

@@ -2,6 +2,7 @@ use crate::{
     InputBuf, SecretText,
     cell::{CellAccount, CellFailure, CellMechanism, CellStep, EnterCell},
     imap::{CellLogin, CellProfile},
+    testing::{CellEnd as End, play_cell},
 };
 
 fn account() -> CellAccount {
@@ -17,51 +18,8 @@ fn profile() -> CellProfile {
     CellProfile { starttls: false, id_fields: Vec::new(), account: account() }
 }
 
-#[derive(Debug, PartialEq, Eq)]
-enum End {
-    Upgrade,
-    Ready(Option<String>),
-    Failed(CellFailure),
-}
-
-/// A cell that reads a script: `S:` is what it says, `C:` what it must be told, `T:` that TLS comes up.
 fn play(profile: CellProfile, script: &str) -> (Option<End>, Vec<u8>) {
-    let mut login = Some(CellLogin::new(profile));
-    let mut input = InputBuf::new();
-    let (mut told, mut end) = (String::new(), None);
-    for line in script.lines().map(str::trim_start).filter(|line| !line.is_empty()) {
-        let (who, text) = line.split_at(2);
-        let text = text.strip_prefix(' ').unwrap_or_default();
-        let step = match who {
-            "C:" => {
-                let expected = format!("{text}\r\n");
-                assert!(told.starts_with(&expected), "expected {expected:?}, told {told:?}");
-                told.drain(..expected.len());
-                continue;
-            }
-            "T:" => login.take().expect("goes on").after_starttls(),
-            _ => {
-                assert_eq!(told, "", "told more than the script has, before {line:?}");
-                input.extend(format!("{text}\r\n").as_bytes());
-                login.take().expect("goes on").on_bytes(&mut input)
-            }
-        };
-        end = match step {
-            CellStep::Send { next, bytes } => {
-                login = Some(next);
-                told.push_str(std::str::from_utf8(&bytes).unwrap());
-                None
-            }
-            CellStep::Upgrade { next } => {
-                login = Some(next);
-                Some(End::Upgrade)
-            }
-            CellStep::Ready { capability } => Some(End::Ready(capability)),
-            CellStep::Failed(failure) => Some(End::Failed(failure)),
-        };
-    }
-    assert_eq!(told, "", "told more than the script has");
-    (end, input.as_slice().to_vec())
+    play_cell(CellLogin::new(profile), script)
 }
 
 fn ready(list: &str) -> Option<End> {

@@ -1,15 +1,11 @@
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use crate::{
-    Answer, CloseReason, Credential, Dialogue, InputBuf, LoginRequest, Mechanism, Step,
+    Answer, CloseReason, Dialogue, Mechanism, Step,
     imap::{ImapDialogue, ImapProfile},
     sasl::Mechanisms,
+    testing::{Client, DEADLINE, End, play},
 };
-
-const DEADLINE: Duration = Duration::from_secs(60);
 
 fn profile(tls: bool, mechanisms: Mechanisms) -> Arc<ImapProfile> {
     Arc::new(ImapProfile {
@@ -25,44 +21,15 @@ fn password_mechanisms() -> Mechanisms {
     Mechanisms::PASSWORD.without(Mechanism::SaslLogin)
 }
 
-/// A client at the dialogue: what it was told, and how it ended.
-struct Client {
-    now: Instant,
-    input: InputBuf,
-    dialogue: Option<ImapDialogue>,
-    said: Vec<u8>,
-    login: Option<LoginRequest>,
-    in_clear: Vec<String>,
-    end: Option<End>,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum End {
-    Upgrade,
-    HandOff,
-    Close(CloseReason),
-}
-
-impl Client {
+impl Client<ImapDialogue> {
     fn with(step: impl FnOnce(Arc<ImapProfile>, Instant) -> Step<ImapDialogue>, tls: bool) -> Self {
-        let now = Instant::now();
-        let mut client = Self {
-            now,
-            input: InputBuf::new(),
-            dialogue: None,
-            said: Vec::new(),
-            login: None,
-            in_clear: Vec::new(),
-            end: None,
-        };
-        client.take(step(profile(tls, password_mechanisms()), now));
-        client
+        Self::begin(|now| step(profile(tls, password_mechanisms()), now))
     }
 
     /// A client of a listener that offers these, under TLS.
     fn offered(mechanisms: impl IntoIterator<Item = Mechanism>) -> Self {
         let profile = profile(true, Mechanisms::from_iter(mechanisms));
-        Self::with(|_, now| ImapDialogue::greet(profile, now), true)
+        Self::begin(|now| ImapDialogue::greet(profile, now))
     }
 
     fn tls() -> Self {
@@ -72,94 +39,6 @@ impl Client {
     fn plaintext() -> Self {
         Self::with(ImapDialogue::after_starttls, false)
     }
-
-    fn take(&mut self, step: Step<ImapDialogue>) {
-        let (reply, end) = match step {
-            Step::Wait { mut next, reply, deadline } => {
-                assert_eq!(deadline, self.now + DEADLINE, "the deadline is absolute");
-                if let Some(name) = next.password_in_clear() {
-                    self.in_clear.push(name);
-                    self.said.extend_from_slice(&reply);
-                    let step = next.on_bytes(&mut self.input, self.now);
-                    return self.take(step);
-                }
-                self.dialogue = Some(next);
-                (reply, None)
-            }
-            Step::Ask { next, reply, login, .. } => {
-                self.dialogue = Some(next);
-                self.login = Some(login);
-                (reply, None)
-            }
-            Step::Upgrade { reply } => (reply, Some(End::Upgrade)),
-            Step::HandOff { reply } => (reply, Some(End::HandOff)),
-            Step::Close { reply, reason } => (reply, Some(End::Close(reason))),
-        };
-        self.said.extend_from_slice(&reply);
-        self.end = end;
-    }
-
-    /// Sends, and takes what is said in return.
-    fn send(&mut self, bytes: impl AsRef<[u8]>) -> String {
-        self.input.extend(bytes.as_ref());
-        let dialogue = self.dialogue.take().expect("the dialogue goes on");
-        let step = dialogue.on_bytes(&mut self.input, self.now);
-        self.take(step);
-        self.heard()
-    }
-
-    fn answer(&mut self, answer: Answer) -> String {
-        let dialogue = self.dialogue.take().expect("the dialogue goes on");
-        let step = dialogue.on_answer(answer, self.now);
-        self.take(step);
-        self.login = None;
-        self.heard()
-    }
-
-    fn heard(&mut self) -> String {
-        String::from_utf8(std::mem::take(&mut self.said)).expect("replies are text")
-    }
-
-    /// The login asked for: mechanism, user, password, authzid.
-    fn asked(&self) -> (Mechanism, &str, &str, Option<&str>) {
-        let login = self.login.as_ref().expect("a login is asked for");
-        let secret = match &login.credential {
-            Credential::Password(secret) | Credential::Token(secret) => secret.expose(),
-            Credential::Certificate => "<certificate>",
-        };
-        (login.mechanism, &login.username, secret, login.authzid.as_deref())
-    }
-}
-
-/// Plays a script: `C:` is sent with CRLF, `S:` is what must come back, `A:` answers a login.
-fn play(mut client: Client, script: &str) -> Client {
-    let mut expected = client.heard();
-    for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
-        let (who, text) = line.split_at(2);
-        let text = text.strip_prefix(' ').unwrap_or_default();
-        match who {
-            "S:" => {
-                // An empty go-ahead ends with a space, which a script cannot show.
-                let said = if text == "+" { "+ \r\n".to_owned() } else { format!("{text}\r\n") };
-                assert!(expected.starts_with(&said), "expected {said:?}, heard {expected:?}");
-                expected.drain(..said.len());
-                continue;
-            }
-            _ => assert_eq!(expected, "", "said more than the script has, before {line:?}"),
-        }
-        expected = match who {
-            "C:" => client.send(format!("{text}\r\n")),
-            _ => client.answer(match text {
-                "denied" => Answer::Denied,
-                "refused" => Answer::Refused,
-                "unavailable" => Answer::Unavailable,
-                "limited" => Answer::Limited,
-                opened => Answer::Opened { capability: opened.strip_prefix("opened ").map(str::to_owned) },
-            }),
-        };
-    }
-    assert_eq!(expected, "", "said more than the script has");
-    client
 }
 
 #[test]
