@@ -15,6 +15,7 @@ pub mod pop3;
 pub mod properties;
 pub mod proxy_header;
 pub mod sasl;
+pub mod sieve;
 #[cfg(test)]
 mod testing;
 

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use crate::{
     InputBuf, SecretText,
     cell::{AHEAD, BYTES_BEFORE_TLS, CellAccount, CellFailure, CellMechanism, CellStep, EnterCell},
-    imap, pop3,
+    imap, pop3, sieve,
 };
 
 use super::{Cuts, REPLY_BYTES_MAX, next_cut};
@@ -41,6 +41,15 @@ pub fn pop3_cell(bytes: &[u8], cuts: &[usize], starttls: bool) {
         pop3::CellLogin::new(pop3::CellProfile { starttls, introduction, account: account() })
     };
     any_cutting(login, bytes, cuts, starttls.then_some(b"STLS\r\n"));
+}
+
+/// The same of our login at a ManageSieve cell.
+///
+/// # Panics
+/// When a property does not hold.
+pub fn sieve_cell(bytes: &[u8], cuts: &[usize], starttls: bool) {
+    let login = || sieve::CellLogin::new(sieve::CellProfile { starttls, xclient: None, account: account() });
+    any_cutting(login, bytes, cuts, starttls.then_some(b"STARTTLS\r\n"));
 }
 
 fn account() -> CellAccount {

@@ -10,6 +10,7 @@ use crate::{
     imap::{ImapDialogue, ImapProfile},
     pop3::{Pop3Dialogue, Pop3Profile},
     sasl::Mechanisms,
+    sieve::{SieveDialogue, SieveProfile},
 };
 
 use super::{Cuts, REPLY_BYTES_MAX, next_cut};
@@ -55,6 +56,22 @@ pub fn pop3_client(bytes: &[u8], cuts: &[usize], answers: u64, tls: bool) {
         hostname: Arc::from("mail.example.fr"),
     };
     any_cutting::<Pop3Dialogue>(Arc::new(profile), tls, bytes, cuts, answers);
+}
+
+/// The same of the ManageSieve dialogue.
+///
+/// # Panics
+/// When a property does not hold.
+pub fn sieve_client(bytes: &[u8], cuts: &[usize], answers: u64, tls: bool) {
+    let profile = SieveProfile {
+        tls,
+        mechanisms: Mechanisms::from_iter(Mechanism::ALL),
+        sieve_extensions: Arc::from(["fileinto".to_owned()]),
+        extra_capabilities: Arc::from([("NOTIFY".to_owned(), "mailto".to_owned())]),
+        login_deadline: Duration::from_secs(60),
+        hostname: Arc::from("mail.example.fr"),
+    };
+    any_cutting::<SieveDialogue>(Arc::new(profile), tls, bytes, cuts, answers);
 }
 
 fn any_cutting<D: Dialogue>(profile: Arc<D::Profile>, tls: bool, bytes: &[u8], cuts: Cuts<'_>, answers: u64) {

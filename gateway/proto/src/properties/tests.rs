@@ -134,6 +134,61 @@ const POP3_CELL: &[&str] = &[
     "\r",
 ];
 
+const SIEVE_CLIENT: &[&str] = &[
+    "AUTHENTICATE \"PLAIN\"\r\n",
+    "AUTHENTICATE \"PLAIN\" \"AGEAYg==\"\r\n",
+    "AUTHENTICATE \"PLAIN\" {8+}\r\nAGEAYg==\r\n",
+    "AUTHENTICATE \"LOGIN\"\r\n",
+    "AUTHENTICATE \"XOAUTH2\" \"dXNlcj1hAWF1dGg9QmVhcmVyIHQBAQ==\"\r\n",
+    "AUTHENTICATE \"EXTERNAL\" \"\"\r\n",
+    "AUTHENTICATE ",
+    "\"AGEAYg==\"\r\n",
+    "\"AQ==\"\r\n",
+    "\"*\"\r\n",
+    "\"PLAIN\"",
+    "CAPABILITY\r\n",
+    "STARTTLS\r\n",
+    "LOGOUT\r\n",
+    "NOOP\r\n",
+    "NOOP \"tag\"\r\n",
+    "NOOP ",
+    "{3+}\r\n",
+    "{3}\r\n",
+    "{9000+}\r\n",
+    "{13000+}\r\n",
+    "bob",
+    "LISTSCRIPTS\r\n",
+    "\"",
+    "\\",
+    " ",
+    "\r\n",
+    "\n",
+    "\r",
+    "\0",
+    "\u{e9}",
+];
+
+const SIEVE_CELL: &[&str] = &[
+    "\"SASL\" \"PLAIN\"\r\n",
+    "\"SASL\" {5}\r\nPLAIN\r\n",
+    "\"SIEVE\" \"fileinto\"\r\n",
+    "{4}\r\nSASL \"PLAIN\"\r\n",
+    "\"STARTTLS\"\r\n",
+    "OK\r\n",
+    "OK \"hi\"\r\n",
+    "NO \"no\"\r\n",
+    "NO (TRYLATER) \"later\"\r\n",
+    "BYE\r\n",
+    "{3}\r\n",
+    "{9000}\r\n",
+    "\"\"\r\n",
+    "\"",
+    "\r\n",
+    "\n",
+    "\r",
+    " ",
+];
+
 const HEAD: &[&str] = &[
     "GET / HTTP/1.1\r\n",
     "POST /x HTTP/1.0\r\n",
@@ -207,6 +262,32 @@ proptest! {
         bytes in bytes_of(POP3_CELL), cuts in cuts(), starttls in any::<bool>(),
     ) {
         super::pop3_cell(&bytes, &cuts, starttls);
+    }
+
+    #[test]
+    fn any_cutting_gives_a_sieve_client_the_same_transcript(
+        bytes in bytes_of(SIEVE_CLIENT), cuts in cuts(), answers in any::<u64>(), tls in any::<bool>(),
+    ) {
+        super::sieve_client(&bytes, &cuts, answers, tls);
+    }
+
+    #[test]
+    fn any_length_of_a_sieve_line_is_cut_alike(
+        start in select(&[
+            "AUTHENTICATE \"PLAIN\" \"", "authenticate \"plain\"\r\n\"", "AUTHENTICATE {12288+}\r\n", "NOOP \"", "A", "",
+        ][..]),
+        length in prop_oneof![8_100_usize..8_220, 12_200_usize..12_500, 24_000_usize..40_000],
+        cut in 1_usize..20_000,
+    ) {
+        let bytes = format!("{start}{}\"\r\nNOOP\r\n", "A".repeat(length));
+        super::sieve_client(bytes.as_bytes(), &[cut], 7, true);
+    }
+
+    #[test]
+    fn any_cutting_of_a_sieve_cells_bytes_leads_to_the_same_end(
+        bytes in bytes_of(SIEVE_CELL), cuts in cuts(), starttls in any::<bool>(),
+    ) {
+        super::sieve_cell(&bytes, &cuts, starttls);
     }
 
     #[test]
