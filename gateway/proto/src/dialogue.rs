@@ -148,7 +148,7 @@ pub enum CloseReason {
     Deadline,
     /// Bytes waited behind STARTTLS.
     BytesBeforeTls,
-    /// A line or literal over its bound.
+    /// A line, a literal or the depth of a list over its bound.
     TooLong,
     /// Too many bad commands.
     TooManyErrors,

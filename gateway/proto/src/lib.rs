@@ -5,6 +5,8 @@
 
 pub mod cell;
 pub mod dialogue;
+#[cfg(test)]
+mod hazards;
 pub mod http1;
 pub mod imap;
 mod input;

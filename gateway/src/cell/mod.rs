@@ -319,7 +319,7 @@ impl Member {
 }
 
 /// What the relay passes on and a client may want to know early.
-const SHOWN_BEFORE_LOGIN: [&str; 2] = ["IDLE", "ENABLE"];
+const SHOWN_BEFORE_LOGIN: [&str; 3] = ["IMAP4rev2", "IDLE", "ENABLE"];
 
 #[cfg(test)]
 #[path = "tests.rs"]

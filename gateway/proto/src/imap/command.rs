@@ -120,6 +120,9 @@ pub(crate) enum Command {
 /// Why a command was not taken; a fixed sentence, nothing of what was sent.
 pub(crate) type Complaint = &'static str;
 
+/// A list within a list: no command before login has one, a parser that follows them has a stack to lose.
+pub(crate) const TOO_DEEP: Complaint = "A list within a list";
+
 /// Reads the tag and the verb of the first line.
 ///
 /// # Errors
@@ -313,10 +316,11 @@ impl<'a> Arguments<'a> {
             if self.literal().is_some() {
                 continue;
             }
-            if !self.text.starts_with(b"\"") {
-                return Err(INVALID);
-            }
-            self.quoted()?;
+            match self.text.first() {
+                Some(b'"') => self.quoted()?,
+                Some(b'(') => return Err(TOO_DEEP),
+                _ => return Err(INVALID),
+            };
         }
         Err(INVALID)
     }

@@ -108,7 +108,10 @@ fn capabilities(profile: &ImapProfile) -> String {
     extra
         .iter()
         .filter(|name| {
-            is_capability(name) && !is_of_login(name) && !own.split(' ').any(|known| known.eq_ignore_ascii_case(name))
+            is_capability(name)
+                && !is_of_login(name)
+                && !is_not_ours(name)
+                && !own.split(' ').any(|known| known.eq_ignore_ascii_case(name))
         })
         .fold(own.clone(), |list, name| list + " " + name)
 }
@@ -131,6 +134,13 @@ fn cell_capabilities(list: &str) -> Option<String> {
 
 fn is_capability(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic() && !b"(){%*\"\\]".contains(&byte))
+}
+
+/// What a cell can and we cannot: bigger literals than LITERAL- allows, compression below the login, sending a client
+/// elsewhere.
+fn is_not_ours(name: &str) -> bool {
+    let compress = name.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("COMPRESS"));
+    compress || ["LITERAL+", "LOGIN-REFERRALS", "UNAUTHENTICATE"].iter().any(|other| name.eq_ignore_ascii_case(other))
 }
 
 fn is_of_login(name: &str) -> bool {

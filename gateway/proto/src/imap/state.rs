@@ -262,6 +262,10 @@ impl Session {
             Ok(command) => command,
             Err(complaint) => {
                 replies.bad(&head.tag, complaint);
+                if complaint == command::TOO_DEEP {
+                    replies.bye("Lists are not nested here");
+                    return Next::Close(CloseReason::TooLong);
+                }
                 return self.erred(replies);
             }
         };

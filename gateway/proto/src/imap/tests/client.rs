@@ -389,12 +389,6 @@ fn another_protocol_is_hung_up_on() {
 }
 
 #[test]
-fn five_thousand_parentheses_are_one_bad_command() {
-    let mut client = Client::tls();
-    assert_eq!(client.send(format!("a ID {}\r\n", "(".repeat(5000))), "a BAD Invalid ID parameters\r\n");
-}
-
-#[test]
 fn commands_without_a_login_come_to_an_end() {
     let mut client = Client::tls();
     let said = client.send("a NOOP\r\n".repeat(100));
