@@ -3,9 +3,10 @@
 //! their bound, nothing panics, and nothing is handed off that was not allowed.
 
 use crate::{
+    Answer, Credential, Mechanism,
     http1::{self, Gate},
     proxy_header::{self, Header},
-    sasl,
+    sasl::{self, Exchange, Turn},
 };
 
 mod cell;
@@ -91,4 +92,45 @@ pub fn sasl_plain(line: &[u8]) {
     let authzid = plain.authzid.filter(|authzid| *authzid != plain.authcid);
     assert_eq!((again.authzid, again.authcid), (authzid, plain.authcid));
     assert_eq!(again.password.expose(), plain.password.expose());
+}
+
+/// An exchange ends within three lines, and what it asks is fit to be asked: bounded, and nothing in it that could
+/// become a command at a cell. `script` is a byte that chooses, then lines; the first may be the initial response.
+///
+/// # Panics
+/// When a property does not hold.
+pub fn sasl_exchange(script: &[u8]) {
+    let Some((choice, script)) = script.split_first() else { return };
+    let mechanism = Mechanism::ALL.into_iter().cycle().nth(usize::from(choice % 8)).unwrap_or(Mechanism::Plain);
+    let mut lines = script.split(|byte| *byte == b'\n').chain(std::iter::repeat(&b"*"[..]));
+    let initial = if choice & 0x80 == 0 { None } else { lines.next() };
+    let mut turn = Exchange::start(mechanism, initial);
+    for _ in 0..3 {
+        turn = match turn {
+            Turn::Challenge { next, challenge } => {
+                assert!(challenge.bytes().all(|byte| byte.is_ascii_graphic()), "a challenge is base64");
+                next.on_line(lines.next().unwrap_or_default())
+            }
+            Turn::Login(login) => {
+                let (secret, bytes_max) = match &login.credential {
+                    Credential::Password(password) => (password.expose(), 1024),
+                    Credential::Token(token) => (token.expose(), 8192),
+                    Credential::Certificate => ("-", 1),
+                };
+                let authzid = login.authzid.as_deref().unwrap_or_default();
+                assert!(!secret.is_empty() && secret.len() <= bytes_max, "a secret is bounded");
+                assert!(login.username.len() <= 256 && authzid.len() <= 256, "names are bounded");
+                let ends = |text: &str| text.contains(['\0', '\r', '\n']);
+                assert!(!ends(secret) && !ends(&login.username) && !ends(authzid), "no line end goes to a cell");
+                // Long enough not to be part of a name or of the words around it.
+                assert!(secret.len() < 40 || !format!("{login:?}").contains(secret), "no secret in Debug");
+                match Exchange::on_answer(login.mechanism, &Answer::Denied) {
+                    Some((next, challenge)) => Turn::Challenge { next, challenge },
+                    None => return,
+                }
+            }
+            Turn::Cancelled | Turn::Invalid(_) | Turn::Hopeless | Turn::Denied => return,
+        };
+    }
+    assert!(!matches!(turn, Turn::Challenge { .. } | Turn::Login(_)), "an exchange comes to an end: {turn:?}");
 }

@@ -189,6 +189,26 @@ const SIEVE_CELL: &[&str] = &[
     " ",
 ];
 
+const SASL: &[&[u8]] = &[
+    b"\0",
+    b"alice",
+    b"secret",
+    b"user=",
+    b"n,a=alice,",
+    b"n,,",
+    b"\x01",
+    b"auth=Bearer ",
+    b"tok",
+    b"\x01\x01",
+    b"\r\n",
+    b"=2C",
+];
+
+fn encoded(message: &[u8]) -> Vec<u8> {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    STANDARD.encode(message).into_bytes()
+}
+
 const HEAD: &[&str] = &[
     "GET / HTTP/1.1\r\n",
     "POST /x HTTP/1.0\r\n",
@@ -316,6 +336,25 @@ proptest! {
     #[test]
     fn addresses_survive_a_proxy_header(source in any::<std::net::SocketAddr>(), destination in any::<std::net::SocketAddr>()) {
         super::proxy_header(&write_v2(source, destination));
+    }
+
+    #[test]
+    fn any_sasl_exchange_ends_and_asks_what_is_fit_to_ask(
+        choice in any::<u8>(),
+        messages in prop::collection::vec(
+            prop_oneof![
+                "[ -~]{0,60}".prop_map(String::into_bytes),
+                prop::collection::vec(select(SASL), 0..12).prop_map(|parts| encoded(&parts.concat())),
+                prop::collection::vec(any::<u8>(), 0..60).prop_map(|bytes| encoded(&bytes)),
+                (250_usize..1_100).prop_map(|length| encoded(format!("\0a\0{}", "p".repeat(length)).as_bytes())),
+                (8_100_usize..8_300).prop_map(|length| {
+                    encoded(format!("user=a\u{1}auth=Bearer {}\u{1}\u{1}", "t".repeat(length)).as_bytes())
+                }),
+            ],
+            0..4,
+        ),
+    ) {
+        super::sasl_exchange(&[&[choice][..], &messages.join(&b'\n')].concat());
     }
 
     #[test]
