@@ -1,7 +1,7 @@
 //! From a login request to an answer: decide, place, and log in at the cell.
 
 use guichet_auth::{Attempt, AuthMethod, Decision, DenyReason, Identity, Outcome, Protocol, Source, UnavailableReason};
-use guichet_config::{Address, Secret};
+use guichet_config::{Address, MailProtocol, Secret};
 use guichet_proto::{Answer, Credential, LoginRequest, SecretText};
 use tokio::time::Instant;
 
@@ -35,7 +35,7 @@ pub(super) async fn login(visit: &Visit, request: LoginRequest) -> Result<Box<Op
     let outcome = decide(visit, &request, password).await;
     let address: Option<Address> = request.username.parse().ok();
     event::LoginDecided {
-        protocol: Protocol::Imap,
+        protocol: protocol(visit),
         session: &visit.name,
         client: visit.peer.client,
         address: address.as_ref(),
@@ -60,7 +60,12 @@ pub(super) async fn login(visit: &Visit, request: LoginRequest) -> Result<Box<Op
     let Some(password) = password else { return Err(Answer::Denied) };
     match cell::open(visit, &identity, &id, password).await {
         Ok(cell) => {
-            event::MailSessionOpened { protocol: Protocol::Imap.as_str(), cell: &id, took: began.elapsed() }.emit();
+            event::MailSessionOpened {
+                protocol: visit.offer.protocol.as_str(),
+                cell: &id,
+                took: Some(began.elapsed()),
+            }
+            .emit();
             Ok(Box::new(Opened { identity, cell }))
         }
         Err(failure) => {
@@ -81,9 +86,18 @@ async fn decide(visit: &Visit, request: &LoginRequest, password: Option<&SecretT
     let attempt = Attempt {
         username: &request.username,
         password: &password,
-        protocol: Protocol::Imap,
+        protocol: protocol(visit),
         method: AuthMethod::Password,
         source: visit.peer.client.ip(),
     };
     visit.snapshot.authenticator.decide(&attempt).await
+}
+
+fn protocol(visit: &Visit) -> Protocol {
+    match visit.offer.protocol {
+        MailProtocol::Imap => Protocol::Imap,
+        MailProtocol::Pop3 => Protocol::Pop3,
+        MailProtocol::Submission => Protocol::Submission,
+        MailProtocol::Sieve => Protocol::Sieve,
+    }
 }
