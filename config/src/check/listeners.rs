@@ -146,15 +146,17 @@ impl Check {
                 _ => routes = None,
             }
         }
-        let default =
-            file.default.as_ref().map_or(Some(None), |cell| self.relay_cell(&format!("{key}.default"), cell).map(Some));
-        if file.routes.is_empty() && file.default.is_none() {
-            let hint = "add `routes = { \"mx.example\" = \"CELL\" }` or `default = \"CELL\"`".to_owned();
+        let cell_default = file
+            .cell_default
+            .as_ref()
+            .map_or(Some(None), |cell| self.relay_cell(&format!("{key}.cell_default"), cell).map(Some));
+        if file.routes.is_empty() && file.cell_default.is_none() {
+            let hint = "add `routes = { \"mx.example\" = \"CELL\" }` or `cell_default = \"CELL\"`".to_owned();
             self.problem(key, "every client would be turned away", hint);
         }
         let timeout_idle =
             self.lapse(&format!("{key}.timeout_idle"), &file.timeout_idle, seconds(1)..=seconds(86400))?;
-        Some(ListenerKind::Relay { routes: routes?, default: default?, timeout_idle })
+        Some(ListenerKind::Relay { routes: routes?, cell_default: cell_default?, timeout_idle })
     }
 
     fn relay_cell(&mut self, key: &str, name: &str) -> Option<crate::CellId> {

@@ -42,7 +42,7 @@ pub enum ListenerKind {
         /// Cell by SNI; each has a `relay`.
         routes: BTreeMap<Domain, CellId>,
         /// Cell of clients that ask for another name or none; absent: they are turned away.
-        default: Option<CellId>,
+        cell_default: Option<CellId>,
         /// Longest time in which nothing moves.
         timeout_idle: Duration,
     },

@@ -86,7 +86,7 @@ pub(crate) struct RelayListener {
     #[serde(default)]
     pub(crate) routes: BTreeMap<String, String>,
     /// Cell of clients that ask for another name or none; by default they are turned away.
-    pub(crate) default: Option<String>,
+    pub(crate) cell_default: Option<String>,
     /// Longest time in which nothing moves.
     #[serde(default = "timeout_idle")]
     pub(crate) timeout_idle: Lapse,

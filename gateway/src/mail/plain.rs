@@ -27,10 +27,10 @@ pub(crate) async fn serve_relay(
     snapshot: Arc<Snapshot>,
     app: Arc<App>,
 ) {
-    let ListenerKind::Relay { routes, default, timeout_idle } = &listener.kind else { return };
+    let ListenerKind::Relay { routes, cell_default, timeout_idle } = &listener.kind else { return };
     let Some(mut stream) = Box::pin(handshake(stream, &peer, snapshot.tls.relay.clone())).await else { return };
     let asked: Option<Domain> = stream.get_ref().1.server_name().and_then(|name| name.parse().ok());
-    let cell = asked.and_then(|name| routes.get(&name)).or(default.as_ref());
+    let cell = asked.and_then(|name| routes.get(&name)).or(cell_default.as_ref());
     let opened = match cell {
         Some(cell) => open(&app, &snapshot, &peer, cell).await,
         None => Err(Failure::new("no_route", "no route has this name")),
