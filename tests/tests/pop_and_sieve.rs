@@ -26,7 +26,7 @@ static GATEWAY: LazyLock<Gateway> = LazyLock::new(|| {
     // What the cells tell is shown once each was asked.
     wait::until("every cell is checked", || {
         let all = gateway.ctl_ok(&["cell", "list"]);
-        (!all.contains("out")).then_some(())
+        (!all.contains("false")).then_some(())
     });
     gateway
 });
