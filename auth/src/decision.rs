@@ -46,6 +46,12 @@ pub enum Protocol {
     Web,
     /// IMAP.
     Imap,
+    /// POP3.
+    Pop3,
+    /// Submission of mail.
+    Submission,
+    /// ManageSieve.
+    Sieve,
 }
 
 impl Protocol {
@@ -54,6 +60,9 @@ impl Protocol {
         match self {
             Self::Web => "web",
             Self::Imap => "imap",
+            Self::Pop3 => "pop3",
+            Self::Submission => "submission",
+            Self::Sieve => "sieve",
         }
     }
 }

@@ -3,6 +3,7 @@
 mod cells;
 mod directory;
 mod files;
+mod listeners;
 mod network;
 mod server;
 mod tenants;
@@ -20,7 +21,8 @@ use crate::{
 pub(crate) fn load(path: &std::path::Path) -> Result<Config, Report> {
     let mut problems = Vec::new();
     let main: Document<file::Main> = document::read(path, &mut problems);
-    let mut check = Check { places: main.places, problems, cells: Vec::new(), tenants_partial: false };
+    let mut check =
+        Check { places: main.places, problems, cells: Vec::new(), services: Vec::new(), tenants_partial: false };
     let folder = files::folder(path).join(TENANTS_FOLDER);
     let more = check.tenant_files(&folder);
     let config = match main.value {
@@ -58,6 +60,8 @@ struct Check {
     problems: Vec<Problem>,
     /// Names of `[cell.NAME]`, for references to them.
     cells: Vec<String>,
+    /// What each of them speaks, for listeners that need it.
+    services: Vec<(String, &'static str)>,
     /// A file of tenants could not be read: what they would hold is not missed.
     tenants_partial: bool,
 }
@@ -74,6 +78,11 @@ impl Check {
 
     fn main(&mut self, main: file::Main) -> Option<Config> {
         self.cells = main.cell.keys().cloned().collect();
+        self.services = main
+            .cell
+            .iter()
+            .flat_map(|(name, cell)| cell.services().into_iter().map(|service| (name.clone(), service)))
+            .collect();
         let public = self.public(&main.public);
         let node = self.node(&main.node, &main.public.hostname);
         let management = self.management(&main.management);

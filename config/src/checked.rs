@@ -1,6 +1,7 @@
 //! The configuration as used: every reference resolved, every secret read, every value in its own type.
 
 mod cell;
+mod listener;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -13,8 +14,9 @@ use std::{
 use ipnet::IpNet;
 
 pub use cell::*;
+pub use listener::*;
 
-use crate::{Address, CellId, Domain, ListenerId, Place, Secret, TenantId};
+use crate::{Address, CellId, Domain, Place, Secret, TenantId};
 
 /// A checked configuration.
 #[derive(Clone, Debug)]
@@ -122,42 +124,6 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
-}
-
-/// `[listener.KIND.NAME]`
-#[derive(Clone, Debug)]
-pub struct Listener {
-    /// NAME; unique over all kinds.
-    pub id: ListenerId,
-    /// What it speaks.
-    pub kind: ListenerKind,
-    /// Addresses.
-    pub bind: Vec<SocketAddr>,
-    /// Networks that must send a PROXY v1 or v2 header (others are refused); empty: no header is read.
-    pub proxy_from: Vec<IpNet>,
-}
-
-/// What a listener speaks.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ListenerKind {
-    /// HTTPS, HTTP/1.1 and HTTP/2.
-    Web,
-    /// Plain HTTP that only redirects to HTTPS.
-    Redirect,
-    /// IMAP.
-    Imap {
-        /// TLS at once or by STARTTLS.
-        tls: MailTls,
-    },
-}
-
-/// How a mail listener reaches TLS. No password is taken before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MailTls {
-    /// From the first byte.
-    Implicit,
-    /// By STARTTLS; nothing can be done before.
-    StartTls,
 }
 
 /// `[directory.KIND]`
@@ -333,6 +299,16 @@ pub struct Limits {
     pub password_cache_entries: u64,
     /// Password cache: life of a success.
     pub password_cache_ttl: Duration,
+    /// Messages of one user within `messages_window`.
+    pub messages_per_user: u32,
+    /// Recipients of one user within `messages_window`.
+    pub recipients_per_user: u32,
+    /// Messages of a tenant's users within `messages_window`.
+    pub messages_per_tenant: u32,
+    /// Recipients of a tenant's users within `messages_window`.
+    pub recipients_per_tenant: u32,
+    /// The window.
+    pub messages_window: Duration,
     /// Request body, bytes.
     pub body_bytes_max: u64,
 }

@@ -1,4 +1,4 @@
-//! Dovecot as a cell: IMAP with TLS, a master user, mail in Maildir.
+//! Dovecot as a cell: IMAP, POP3 and ManageSieve with TLS, a master user, mail in Maildir.
 
 use std::{path::PathBuf, process::Command};
 
@@ -24,6 +24,8 @@ pub struct Dovecot {
     dir: PathBuf,
     imap: u16,
     imaps: u16,
+    pop3s: u16,
+    sieve: u16,
     ca: PathBuf,
     mail: PathBuf,
     master_password: PathBuf,
@@ -38,7 +40,7 @@ impl Dovecot {
         keep.arg("infinity");
         let keeper = Daemon::start("scratch", &keep, &dir, Some(&scratch));
         let files = world.pki().server(name, &[&format!("{name}.cell.test"), "localhost", "127.0.0.1"]);
-        let (imap, imaps) = (free_port(), free_port());
+        let (imap, imaps, pop3s, sieve) = (free_port(), free_port(), free_port(), free_port());
         let (owner, services) = owners();
 
         let mail = scratch.join("mail");
@@ -74,7 +76,7 @@ state_dir = {scratch}/state
 log_path = /dev/stderr
 mail_debug = yes
 auth_verbose = yes
-protocols = imap
+protocols = imap pop3 sieve
 listen = 127.0.0.1
 ssl = required
 ssl_cert = <{crt}
@@ -118,6 +120,25 @@ service imap-login {{
 service imap {{
   process_limit = 2000
 }}
+service pop3-login {{
+  chroot =
+  inet_listener pop3 {{
+    port = 0
+  }}
+  inet_listener pop3s {{
+    port = {pop3s}
+    ssl = yes
+  }}
+}}
+service managesieve-login {{
+  chroot =
+  inet_listener sieve {{
+    port = {sieve}
+  }}
+}}
+plugin {{
+  sieve = file:~/sieve;active=~/.dovecot.sieve
+}}
 "#,
                 scratch = scratch.display(),
                 dir = dir.display(),
@@ -141,6 +162,8 @@ service imap {{
             dir,
             imap,
             imaps,
+            pop3s,
+            sieve,
             ca: world.pki().ca(),
             mail,
             master_password,
@@ -157,6 +180,43 @@ service imap {{
     /// Port of IMAP in TLS.
     pub fn imaps(&self) -> u16 {
         self.imaps
+    }
+
+    /// Port of POP3 in TLS.
+    pub fn pop3s(&self) -> u16 {
+        self.pop3s
+    }
+
+    /// `[cell.NAME.pop3]` and `[cell.NAME.sieve]`, entered as master, the client's address told by XCLIENT.
+    pub fn config_more_master(&self) -> String {
+        let login = format!("username = \"{}\"\npassword_file = \"{}\"\n", MASTER.0, self.master_password.display());
+        let name = &self.name;
+        format!(
+            "{}[cell.{name}.pop3.login.master]\n{login}[cell.{name}.sieve.login.master]\n{login}",
+            self.config_more()
+        )
+    }
+
+    /// As [`Dovecot::config_more_master`], but with the password the user gave.
+    pub fn config_more(&self) -> String {
+        format!(
+            r#"
+[cell.{name}.pop3]
+endpoints = ["127.0.0.1:{pop3s}"]
+client_address = "xclient"
+health = {{ interval = "1s", timeout = "1s", failures = 2, successes = 1 }}
+tls.implicit = {{ ca = "{ca}", name = "{name}.cell.test" }}
+[cell.{name}.sieve]
+endpoints = ["127.0.0.1:{sieve}"]
+client_address = "xclient"
+health = {{ interval = "1s", timeout = "1s", failures = 2, successes = 1 }}
+tls.starttls = {{ ca = "{ca}", name = "{name}.cell.test" }}
+"#,
+            name = self.name,
+            pop3s = self.pop3s,
+            sieve = self.sieve,
+            ca = self.ca.display(),
+        )
     }
 
     /// `[cell.NAME.imap]` for implicit TLS, the gateway logging in as master, the endpoint at `port`.

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{Check, network::is_loopback, values::seconds};
 use crate::{
-    Cell, CellId, CellImap, CellMailTls, CellTls, CellWeb, ClientAddress, Endpoint, Health, MailLogin, WebEntry, file,
-    shape,
+    Cell, CellId, CellMail, CellMailTls, CellRelay, CellTls, CellWeb, ClientAddress, Endpoint, Health, MailLogin,
+    MailProtocol, WebEntry, file, shape,
 };
 
 impl Check {
@@ -17,20 +17,42 @@ impl Check {
         for (name, file) in files {
             let key = shape::join("cell", name);
             let id: Option<CellId> = self.parse(&key, name);
-            if file.web.is_none() && file.imap.is_none() {
+            if file.services().is_empty() {
                 self.problem(&key, "the cell speaks nothing", format!("add [{key}.web] or [{key}.imap]"));
             }
             let web = file.web.as_ref().map_or(Some(None), |web| self.cell_web(&format!("{key}.web"), web).map(Some));
-            let imap =
-                file.imap.as_ref().map_or(Some(None), |imap| self.cell_imap(&format!("{key}.imap"), imap).map(Some));
-            match (cells.as_mut(), id, web, imap) {
-                (Some(cells), Some(id), Some(web), Some(imap)) => {
-                    cells.insert(id.clone(), Arc::new(Cell { id, web, imap }));
+            let mail = self.cell_mails(&key, file);
+            let relay = file
+                .relay
+                .as_ref()
+                .map_or(Some(None), |relay| self.cell_relay(&format!("{key}.relay"), relay).map(Some));
+            match (cells.as_mut(), id, web, mail, relay) {
+                (Some(cells), Some(id), Some(web), Some(mail), Some(relay)) => {
+                    cells.insert(id.clone(), Arc::new(Cell { id, web, mail, relay }));
                 }
                 _ => cells = None,
             }
         }
         cells
+    }
+
+    fn cell_mails(&mut self, key: &str, file: &file::Cell) -> Option<BTreeMap<MailProtocol, CellMail>> {
+        let mut mails = Some(BTreeMap::new());
+        for protocol in MailProtocol::ALL {
+            let mail = match protocol {
+                MailProtocol::Imap => &file.imap,
+                MailProtocol::Pop3 => &file.pop3,
+                MailProtocol::Submission => &file.submission,
+                MailProtocol::Sieve => &file.sieve,
+            };
+            let Some(mail) = mail else { continue };
+            let mail = self.cell_mail(&format!("{key}.{}", protocol.as_str()), protocol, mail);
+            match (mails.as_mut(), mail) {
+                (Some(mails), Some(mail)) => drop(mails.insert(protocol, mail)),
+                _ => mails = None,
+            }
+        }
+        mails
     }
 
     fn cell_web(&mut self, key: &str, file: &file::CellWeb) -> Option<CellWeb> {
@@ -72,7 +94,7 @@ impl Check {
         Some(WebEntry::IdentityHeaders { key: secret })
     }
 
-    fn cell_imap(&mut self, key: &str, file: &file::CellImap) -> Option<CellImap> {
+    fn cell_mail(&mut self, key: &str, protocol: MailProtocol, file: &file::CellMail) -> Option<CellMail> {
         let endpoints = self.endpoints(&format!("{key}.endpoints"), &file.endpoints);
         let tls_key = format!("{key}.tls");
         let tls = match (&file.tls.implicit, &file.tls.starttls) {
@@ -104,13 +126,57 @@ impl Check {
                 None
             }
         };
-        let client_address = match file.client_address {
-            file::ClientAddress::None => ClientAddress::None,
-            file::ClientAddress::Id => ClientAddress::Id,
-            file::ClientAddress::ProxyV2 => ClientAddress::ProxyV2,
-        };
+        let client_address = self.client_address(&format!("{key}.client_address"), protocol, file.client_address);
         let health = self.health(&format!("{key}.health"), &file.health);
-        Some(CellImap { endpoints: endpoints?, tls: tls?, login: login?, client_address, health: health? })
+        Some(CellMail {
+            endpoints: endpoints?,
+            tls: tls?,
+            login: login?,
+            client_address: client_address?,
+            health: health?,
+        })
+    }
+
+    /// A way that the protocol has.
+    fn client_address(
+        &mut self,
+        key: &str,
+        protocol: MailProtocol,
+        file: Option<file::ClientAddress>,
+    ) -> Option<ClientAddress> {
+        use file::ClientAddress as File;
+        let ways: &[(File, ClientAddress, &str)] = match protocol {
+            MailProtocol::Imap => &[(File::Id, ClientAddress::Id, "id")],
+            MailProtocol::Pop3 => {
+                &[(File::Xclient, ClientAddress::Xclient, "xclient"), (File::Xoip, ClientAddress::Xoip, "xoip")]
+            }
+            MailProtocol::Submission | MailProtocol::Sieve => &[(File::Xclient, ClientAddress::Xclient, "xclient")],
+        };
+        match file {
+            None if protocol == MailProtocol::Imap => Some(ClientAddress::Id),
+            None | Some(File::None) => Some(ClientAddress::None),
+            Some(File::ProxyV2) => Some(ClientAddress::ProxyV2),
+            Some(file) => {
+                let known = ways.iter().find(|(known, ..)| *known == file).map(|(_, way, _)| *way);
+                if known.is_none() {
+                    let names: Vec<&str> = ways.iter().map(|(.., name)| *name).chain(["proxy_v2", "none"]).collect();
+                    let hint = format!("it has {}", shape::list(&names, '"'));
+                    self.problem(key, format!("{} has no such way to tell an address", protocol.title()), hint);
+                }
+                known
+            }
+        }
+    }
+
+    fn cell_relay(&mut self, key: &str, file: &file::CellRelay) -> Option<CellRelay> {
+        let endpoints = self.endpoints(&format!("{key}.endpoints"), &file.endpoints);
+        let tls = file.tls.as_ref().map_or(Some(None), |tls| self.cell_tls(&format!("{key}.tls"), tls).map(Some));
+        if file.tls.is_none() {
+            self.plaintext(key, endpoints.as_deref(), file.dangerous_plaintext, &format!("[{key}.tls]"));
+        }
+        let health = self.health(&format!("{key}.health"), &file.health);
+        let proxy_v2 = matches!(file.client_address, file::RelayAddress::ProxyV2);
+        Some(CellRelay { endpoints: endpoints?, tls: tls?, proxy_v2, health: health? })
     }
 
     fn master(&mut self, key: &str, file: &file::MasterLogin) -> Option<MailLogin> {

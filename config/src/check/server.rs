@@ -226,6 +226,14 @@ impl Check {
         let login_deadline = self.lapse("limits.login_deadline", &file.login_deadline, seconds(1)..=seconds(600));
         let password_cache_ttl =
             self.lapse("limits.password_cache_ttl", &file.password_cache_ttl, Duration::ZERO..=seconds(900));
+        let messages_window = self.lapse("limits.messages_window", &file.messages_window, seconds(1)..=seconds(86400));
+        for (kind, user, tenant) in [
+            ("messages", file.messages_per_user, file.messages_per_tenant),
+            ("recipients", file.recipients_per_user, file.recipients_per_tenant),
+        ] {
+            let key = |whose: &str| format!("limits.{kind}_per_{whose}");
+            self.at_most(&key("user"), Some(user), Some(tenant), &key("tenant"));
+        }
         self.at_most(
             "limits.connections_per_source",
             Some(file.connections_per_source),
@@ -243,6 +251,11 @@ impl Check {
             login_deadline: login_deadline?,
             password_cache_entries: file.password_cache_entries,
             password_cache_ttl: password_cache_ttl?,
+            messages_per_user: file.messages_per_user,
+            recipients_per_user: file.recipients_per_user,
+            messages_per_tenant: file.messages_per_tenant,
+            recipients_per_tenant: file.recipients_per_tenant,
+            messages_window: messages_window?,
             body_bytes_max: file.body_bytes_max,
         })
     }

@@ -1,8 +1,8 @@
 //! Back end groups as used.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use crate::{CellId, Secret};
+use crate::{CellId, MailProtocol, Secret};
 
 /// `[cell.NAME]`
 #[derive(Clone, Debug)]
@@ -11,8 +11,10 @@ pub struct Cell {
     pub id: CellId,
     /// Web back end.
     pub web: Option<CellWeb>,
-    /// IMAP back end.
-    pub imap: Option<CellImap>,
+    /// Mail back ends.
+    pub mail: BTreeMap<MailProtocol, CellMail>,
+    /// Back end of relay listeners.
+    pub relay: Option<CellRelay>,
 }
 
 /// A host and port; the host is a name (resolved with its TTL) or an address.
@@ -81,9 +83,9 @@ pub enum WebEntry {
     },
 }
 
-/// `[cell.NAME.imap]`
+/// `[cell.NAME.imap]`, `pop3`, `submission`, `sieve`
 #[derive(Clone, Debug)]
-pub struct CellImap {
+pub struct CellMail {
     /// Endpoints, equal in rank.
     pub endpoints: Vec<Endpoint>,
     /// TLS to them.
@@ -112,7 +114,7 @@ pub enum CellMailTls {
 pub enum MailLogin {
     /// With the password the user gave.
     Password,
-    /// As master: AUTHENTICATE PLAIN with authzid = the user.
+    /// As master: SASL PLAIN with authzid = the user.
     Master {
         /// authcid.
         username: String,
@@ -128,6 +130,23 @@ pub enum ClientAddress {
     None,
     /// IMAP ID before login (`x-originating-ip`, `x-originating-port`, `x-connected-ip`, `x-session-id`).
     Id,
+    /// XCLIENT before login (POP3, submission, ManageSieve).
+    Xclient,
+    /// Zimbra's XOIP before login (POP3).
+    Xoip,
     /// PROXY v2 header before anything.
     ProxyV2,
+}
+
+/// `[cell.NAME.relay]`
+#[derive(Clone, Debug)]
+pub struct CellRelay {
+    /// Endpoints, equal in rank.
+    pub endpoints: Vec<Endpoint>,
+    /// TLS to them; absent: none.
+    pub tls: Option<CellTls>,
+    /// A PROXY v2 header goes before anything.
+    pub proxy_v2: bool,
+    /// Checks (TCP connect, TLS).
+    pub health: Health,
 }

@@ -12,7 +12,30 @@ pub(crate) struct Cell {
     /// Web back end.
     pub(crate) web: Option<CellWeb>,
     /// IMAP back end.
-    pub(crate) imap: Option<CellImap>,
+    pub(crate) imap: Option<CellMail>,
+    /// POP3 back end.
+    pub(crate) pop3: Option<CellMail>,
+    /// Submission back end.
+    pub(crate) submission: Option<CellMail>,
+    /// ManageSieve back end.
+    pub(crate) sieve: Option<CellMail>,
+    /// Back end of relay listeners.
+    pub(crate) relay: Option<CellRelay>,
+}
+
+impl Cell {
+    /// Names of the back ends that are there.
+    pub(crate) fn services(&self) -> Vec<&'static str> {
+        let all = [
+            ("web", self.web.is_some()),
+            ("imap", self.imap.is_some()),
+            ("pop3", self.pop3.is_some()),
+            ("submission", self.submission.is_some()),
+            ("sieve", self.sieve.is_some()),
+            ("relay", self.relay.is_some()),
+        ];
+        all.into_iter().filter(|(_, there)| *there).map(|(name, _)| name).collect()
+    }
 }
 
 /// Web back end of a cell.
@@ -84,10 +107,10 @@ impl Default for Health {
     }
 }
 
-/// IMAP back end of a cell.
+/// Mail back end of a cell.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct CellImap {
+pub(crate) struct CellMail {
     /// `HOST:PORT`, equal in rank.
     #[schemars(length(min = 1, max = 256))]
     pub(crate) endpoints: Vec<String>,
@@ -100,9 +123,8 @@ pub(crate) struct CellImap {
     /// How the gateway logs in for a user; by default with the user's password.
     #[serde(default)]
     pub(crate) login: MailLogin,
-    /// How the cell learns the client's address.
-    #[serde(default)]
-    pub(crate) client_address: ClientAddress,
+    /// How the cell learns the client's address; by default `"id"` for IMAP, `"none"` for the others.
+    pub(crate) client_address: Option<ClientAddress>,
     /// Health checks.
     #[serde(default)]
     pub(crate) health: Health,
@@ -144,14 +166,48 @@ pub(crate) struct MasterLogin {
 }
 
 /// How a cell learns the client's address.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ClientAddress {
     /// Not at all.
     None,
     /// By the IMAP ID command before login.
-    #[default]
     Id,
+    /// By XCLIENT before login (POP3, submission, ManageSieve).
+    Xclient,
+    /// By Zimbra's XOIP before login (POP3).
+    Xoip,
+    /// By a PROXY v2 header before anything.
+    ProxyV2,
+}
+
+/// Back end of relay listeners.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CellRelay {
+    /// `HOST:PORT`, equal in rank.
+    #[schemars(length(min = 1, max = 256))]
+    pub(crate) endpoints: Vec<String>,
+    /// TLS to them; absent: none.
+    pub(crate) tls: Option<CellTls>,
+    /// Let everything travel in the clear to endpoints that are not loopback.
+    #[serde(default)]
+    pub(crate) dangerous_plaintext: bool,
+    /// How the cell learns the client's address.
+    #[serde(default)]
+    pub(crate) client_address: RelayAddress,
+    /// Health checks: a connection, and TLS where it is spoken.
+    #[serde(default)]
+    pub(crate) health: Health,
+}
+
+/// How the back end of a relay learns the client's address.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum RelayAddress {
+    /// Not at all.
+    #[default]
+    None,
     /// By a PROXY v2 header before anything.
     ProxyV2,
 }

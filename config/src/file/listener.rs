@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Lapse;
+
 /// Open ports, by kind and name. A name is used once over all kinds.
 #[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -15,6 +17,14 @@ pub(crate) struct Listeners {
     pub(crate) redirect: BTreeMap<String, PlainListener>,
     /// IMAP.
     pub(crate) imap: BTreeMap<String, MailListener>,
+    /// POP3.
+    pub(crate) pop3: BTreeMap<String, MailListener>,
+    /// Submission of mail (SMTP).
+    pub(crate) submission: BTreeMap<String, SubmissionListener>,
+    /// ManageSieve.
+    pub(crate) sieve: BTreeMap<String, MailListener>,
+    /// TLS ended here, the bytes passed on by the name the client asked for.
+    pub(crate) relay: BTreeMap<String, RelayListener>,
 }
 
 /// A listener without settings of its own.
@@ -28,7 +38,7 @@ pub(crate) struct PlainListener {
     pub(crate) proxy_protocol: Option<ProxyProtocol>,
 }
 
-/// A mail listener.
+/// A listener for IMAP, POP3 or ManageSieve.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct MailListener {
@@ -38,8 +48,79 @@ pub(crate) struct MailListener {
     /// From the first byte, or by STARTTLS.
     #[serde(default)]
     pub(crate) tls: MailTls,
+    /// Ways to log in; by default all that the protocol has.
+    #[schemars(length(min = 1, max = 8))]
+    pub(crate) mechanisms: Option<Vec<Mechanism>>,
     /// A load balancer in front that sends PROXY headers.
     pub(crate) proxy_protocol: Option<ProxyProtocol>,
+}
+
+/// A listener for submission of mail.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SubmissionListener {
+    /// Addresses and ports; `[::]` takes IPv4 too.
+    #[schemars(length(min = 1, max = 64))]
+    pub(crate) bind: Vec<String>,
+    /// From the first byte, or by STARTTLS.
+    #[serde(default)]
+    pub(crate) tls: MailTls,
+    /// Ways to log in; by default all that the protocol has.
+    #[schemars(length(min = 1, max = 8))]
+    pub(crate) mechanisms: Option<Vec<Mechanism>>,
+    /// What becomes of a message with bare CR or LF in it.
+    #[serde(default)]
+    pub(crate) data_lines: DataLines,
+    /// A load balancer in front that sends PROXY headers.
+    pub(crate) proxy_protocol: Option<ProxyProtocol>,
+}
+
+/// A listener that passes bytes on.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RelayListener {
+    /// Addresses and ports; `[::]` takes IPv4 too.
+    #[schemars(length(min = 1, max = 64))]
+    pub(crate) bind: Vec<String>,
+    /// Cell by the name the client asks for (SNI); the cell has a `relay`.
+    #[serde(default)]
+    pub(crate) routes: BTreeMap<String, String>,
+    /// Cell of clients that ask for another name or none; by default they are turned away.
+    pub(crate) cell_default: Option<String>,
+    /// Longest time in which nothing moves.
+    #[serde(default = "timeout_idle")]
+    pub(crate) timeout_idle: Lapse,
+    /// A load balancer in front that sends PROXY headers.
+    pub(crate) proxy_protocol: Option<ProxyProtocol>,
+}
+
+fn timeout_idle() -> Lapse {
+    Lapse::new("10m")
+}
+
+/// A way to log in with a password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Mechanism {
+    /// The protocol's own command: IMAP `LOGIN`, POP3 `USER` and `PASS`.
+    Command,
+    /// SASL PLAIN.
+    Plain,
+    /// SASL LOGIN.
+    Login,
+}
+
+/// What becomes of a message with bare CR or LF in it.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum DataLines {
+    /// It is refused.
+    #[default]
+    Reject,
+    /// They become CRLF; NUL is refused.
+    Normalise,
+    /// It passes as it is: only for cells that refuse it themselves.
+    Off,
 }
 
 /// How a mail listener reaches TLS.

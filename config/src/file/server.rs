@@ -197,6 +197,20 @@ pub(crate) struct Limits {
     pub(crate) password_cache_entries: u64,
     /// How long one is kept.
     pub(crate) password_cache_ttl: Lapse,
+    /// Messages one user may submit within `messages_window`.
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub(crate) messages_per_user: u32,
+    /// Recipients one user may write to within `messages_window`.
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub(crate) recipients_per_user: u32,
+    /// Messages all users of a tenant may submit within `messages_window`.
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub(crate) messages_per_tenant: u32,
+    /// Recipients all users of a tenant may write to within `messages_window`.
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub(crate) recipients_per_tenant: u32,
+    /// The window.
+    pub(crate) messages_window: Lapse,
     /// Longest request body, bytes.
     #[schemars(range(min = 1024, max = 1_099_511_627_776_u64))]
     pub(crate) body_bytes_max: u64,
@@ -215,6 +229,11 @@ impl Default for Limits {
             login_deadline: Lapse::new("60s"),
             password_cache_entries: 500_000,
             password_cache_ttl: Lapse::new("5m"),
+            messages_per_user: 300,
+            recipients_per_user: 2_000,
+            messages_per_tenant: 50_000,
+            recipients_per_tenant: 200_000,
+            messages_window: Lapse::new("1h"),
             body_bytes_max: 100 << 20,
         }
     }

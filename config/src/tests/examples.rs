@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::{Copy, EXAMPLES};
 use crate::{
-    Category, CellMailTls, ClientAddress, Directory, FallbackPolicy, Forced, ListenerKind, MailLogin, MailTls, WebEntry,
+    Category, CellMailTls, ClientAddress, Directory, FallbackPolicy, Forced, ListenerKind, MailLogin, MailProtocol,
+    MailTls, WebEntry,
 };
 
 #[test]
@@ -24,7 +25,10 @@ fn the_minimal_example_has_defaults_for_the_rest() {
     assert_eq!(config.management.token.expose(), "0123456789abcdef0123456789abcdef");
     let names: Vec<&str> = config.listeners.iter().map(|listener| listener.id.as_str()).collect();
     assert_eq!(names, ["http", "https", "imaps"]);
-    assert_eq!(config.listeners[2].kind, ListenerKind::Imap { tls: MailTls::Implicit });
+    let ListenerKind::Mail { protocol, tls, mechanisms, .. } = &config.listeners[2].kind else {
+        panic!("a mail listener")
+    };
+    assert_eq!((*protocol, *tls, mechanisms.len()), (MailProtocol::Imap, MailTls::Implicit, 3));
     assert!(config.saml.is_none() && config.federations.is_empty());
     assert_eq!(config.availability.dwell, Duration::from_secs(300));
     assert_eq!(config.session.lifetime, Duration::from_secs(36_000));
@@ -41,7 +45,7 @@ fn the_minimal_example_has_defaults_for_the_rest() {
     let web = cell.web.as_ref().unwrap();
     let WebEntry::IdentityHeaders { key } = &web.entry;
     assert_eq!((key.expose().len(), web.tls.is_none()), (32, true));
-    let imap = cell.imap.as_ref().unwrap();
+    let imap = &cell.mail[&MailProtocol::Imap];
     assert!(matches!((&imap.tls, &imap.login), (CellMailTls::Plain, MailLogin::Password)));
     assert_eq!(imap.client_address, ClientAddress::Id);
 
@@ -57,9 +61,9 @@ fn the_example_of_one_node_uses_what_it_writes() {
     assert_eq!(ldap.urls, ["ldap://ldap1.univ.example", "ldaps://ldap2.univ.example"]);
     assert_eq!((ldap.start_tls, ldap.password.expose().as_str()), (true, "correct horse"));
     assert_eq!(config.saml.as_ref().unwrap().entity_id, "https://mail.univ.example/saml/metadata");
-    let alpha = config.cells[&"alpha".parse().unwrap()].imap.as_ref().unwrap();
+    let alpha = &config.cells[&"alpha".parse().unwrap()].mail[&MailProtocol::Imap];
     assert!(matches!(&alpha.login, MailLogin::Master { username, .. } if username == "guichet"));
-    let beta = config.cells[&"beta".parse().unwrap()].imap.as_ref().unwrap();
+    let beta = &config.cells[&"beta".parse().unwrap()].mail[&MailProtocol::Imap];
     assert!(matches!(&beta.tls, CellMailTls::StartTls(tls) if tls.name.as_deref() == Some("beta.univ.example")));
     let univ = &config.tenants[&"univ".parse().unwrap()];
     assert_eq!((univ.fallback_staff, univ.fallback_students), (FallbackPolicy::Operator, FallbackPolicy::Auto));

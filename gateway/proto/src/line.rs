@@ -37,6 +37,21 @@ impl LineScan {
     }
 }
 
+/// Longest line or command of a client before login, bytes. Only a SASL message may be longer.
+pub(crate) const LINE_BYTES_MAX: usize = 8 * 1024;
+
+/// A host name as it may stand in a quoted string or a text. No `<`: in a POP3 greeting it would start a timestamp.
+pub(crate) fn host_text(text: &str) -> String {
+    text.chars().filter(|c| c.is_ascii_graphic() && !r#""\[]<>(){}"#.contains(*c)).collect()
+}
+
+/// An HTTP request line: a browser was led here to make us speak to it (cross-protocol attacks).
+pub(crate) fn is_http(line: &[u8]) -> bool {
+    const METHODS: [&[u8]; 10] =
+        [b"GET ", b"POST ", b"HEAD ", b"PUT ", b"DELETE ", b"OPTIONS ", b"CONNECT ", b"TRACE ", b"PATCH ", b"PRI "];
+    METHODS.iter().any(|method| line.starts_with(method))
+}
+
 /// A piece of an IMAP command, as a range of the input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Piece {

@@ -2,33 +2,23 @@
 //! the fuzz targets with what the fuzzer finds. Any cutting of the input gives the same transcript, buffers stay under
 //! their bound, nothing panics, and nothing is handed off that was not allowed.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
-
 use crate::{
-    Answer, CloseReason, InputBuf, SecretText, Step,
+    Answer, Credential, Mechanism,
     http1::{self, Gate},
-    imap::{AHEAD, CellFailure, CellLogin, CellProfile, CellStep, ImapDialogue, ImapProfile},
     proxy_header::{self, Header},
-    sasl,
+    sasl::{self, Exchange, Turn},
 };
 
+mod cell;
+mod client;
 #[cfg(test)]
 mod tests;
 
+pub use cell::{imap_cell, pop3_cell, sieve_cell};
+pub use client::{imap_client, pop3_client, sieve_client};
+
 /// Most a dialogue says to one input: its commands are counted, and each is answered with a few bounded lines.
 const REPLY_BYTES_MAX: usize = 64 * 1024;
-
-/// What was said, what was asked, how it ended.
-#[derive(Debug, PartialEq, Eq)]
-struct Transcript {
-    said: Vec<u8>,
-    asked: Vec<(String, String, Option<String>)>,
-    end: Option<String>,
-    unread: usize,
-}
 
 /// How an input is cut: the sizes, over and over.
 type Cuts<'a> = &'a [usize];
@@ -36,172 +26,6 @@ type Cuts<'a> = &'a [usize];
 fn next_cut(cuts: Cuts<'_>, round: usize) -> usize {
     let index = round.checked_rem(cuts.len()).unwrap_or_default();
     cuts.get(index).copied().unwrap_or(usize::MAX).max(1)
-}
-
-/// The IMAP dialogue says and asks the same however its input is cut. `answers` decides each login it asks for.
-///
-/// # Panics
-/// When a property does not hold.
-pub fn imap_client(bytes: &[u8], cuts: &[usize], answers: u64, tls: bool) {
-    let whole = client_transcript(bytes, &[], answers, tls);
-    assert_eq!(whole, client_transcript(bytes, &[1], answers, tls), "byte by byte");
-    assert_eq!(whole, client_transcript(bytes, cuts, answers, tls), "cut at {cuts:?}");
-    for line in whole.said.split_inclusive(|byte| *byte == b'\n') {
-        assert!(line.ends_with(b"\r\n"), "a reply ends with CRLF");
-        assert!(line.iter().rev().skip(2).all(|byte| (b' '..=b'~').contains(byte)), "a reply is printable");
-    }
-}
-
-fn client_transcript(bytes: &[u8], cuts: Cuts<'_>, answers: u64, tls: bool) -> Transcript {
-    let now = Instant::now();
-    let profile = Arc::new(ImapProfile {
-        tls,
-        extra_capabilities: Arc::from(["IDLE".to_owned()]),
-        login_deadline: Duration::from_secs(60),
-        hostname: Arc::from("mail.example.fr"),
-    });
-    let mut transcript = Transcript { said: Vec::new(), asked: Vec::new(), end: None, unread: bytes.len() };
-    let mut input = InputBuf::new();
-    let (mut unsent, mut round) = (bytes, 0);
-    let mut allowed = false;
-    let mut step = ImapDialogue::after_starttls(profile, now);
-    loop {
-        let mut end = |reply: &[u8], end: String, last_line_counts: bool| {
-            transcript.said.extend_from_slice(reply);
-            if !last_line_counts {
-                let body = transcript.said.strip_suffix(b"\r\n").unwrap_or_default();
-                let keep = body.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-                transcript.said.truncate(keep);
-            }
-            transcript.end = Some(end);
-        };
-        let next = match step {
-            Step::Wait { next, reply, .. } => {
-                assert!(reply.len() <= REPLY_BYTES_MAX, "replies are bounded");
-                transcript.said.extend_from_slice(&reply);
-                next
-            }
-            Step::Ask { next, reply, login, .. } => {
-                assert!(tls, "no login is asked for without TLS");
-                transcript.said.extend_from_slice(&reply);
-                let password = login.password.expose().to_owned();
-                transcript.asked.push((login.username, password, login.authzid));
-                let shift = u32::try_from(transcript.asked.len()).unwrap_or_default();
-                let answer = match answers.rotate_left(shift.wrapping_mul(3)) & 7 {
-                    0 | 1 => Answer::Opened { capability: Some("IMAP4rev1 IDLE".to_owned()) },
-                    2 => Answer::Refused,
-                    3 => Answer::Unavailable,
-                    4 => Answer::Limited,
-                    _ => Answer::Denied,
-                };
-                allowed = matches!(answer, Answer::Opened { .. });
-                step = next.on_answer(answer, now);
-                if let Step::Wait { next, reply, .. } = step {
-                    transcript.said.extend_from_slice(&reply);
-                    step = next.on_bytes(&mut input, now);
-                }
-                continue;
-            }
-            Step::HandOff { reply } => {
-                assert!(allowed, "nothing is handed off that was not allowed");
-                end(&reply, "hand-off".into(), true);
-                break;
-            }
-            // Whether the bytes behind STARTTLS have come yet is a matter of cutting, what they lead to is not.
-            Step::Upgrade { reply } => {
-                assert!(!tls, "TLS within TLS");
-                end(&reply, "starttls".into(), false);
-                break;
-            }
-            Step::Close { reply, reason: CloseReason::BytesBeforeTls } => {
-                end(&reply, "starttls".into(), false);
-                break;
-            }
-            Step::Close { reply, reason } => {
-                end(&reply, format!("{reason:?}"), true);
-                break;
-            }
-        };
-        assert!(input.room() > 0, "a dialogue that waits for bytes has room for them");
-        if unsent.is_empty() {
-            break;
-        }
-        let (now_sent, rest) = unsent.split_at(next_cut(cuts, round).min(input.room()).min(unsent.len()));
-        input.extend(now_sent);
-        unsent = rest;
-        round += 1;
-        step = next.on_bytes(&mut input, now);
-    }
-    transcript.unread = input.as_slice().len() + unsent.len();
-    transcript
-}
-
-/// Our login at the cell sends and ends the same however the cell's bytes are cut, and tells the password to nobody
-/// before TLS when TLS is wanted. A cell that answers ahead is found out only when its bytes come together.
-///
-/// # Panics
-/// When a property does not hold.
-pub fn imap_cell(bytes: &[u8], cuts: &[usize], starttls: bool) {
-    let slow = cell_transcript(bytes, &[1], starttls);
-    for cuts in [&[][..], cuts] {
-        let cut = cell_transcript(bytes, cuts, starttls);
-        if cut.end.as_deref() != Some(AHEAD) {
-            assert_eq!(cut, slow, "cut at {cuts:?}");
-        }
-    }
-}
-
-fn cell_transcript(bytes: &[u8], cuts: Cuts<'_>, starttls: bool) -> Transcript {
-    let profile = CellProfile {
-        starttls,
-        id_fields: vec![("name".into(), "Guichet".into())],
-        username: "alice@example.fr".into(),
-        password: SecretText::new("hunter2hunter2".into()),
-        authzid: None,
-    };
-    let mut transcript = Transcript { said: Vec::new(), asked: Vec::new(), end: None, unread: 0 };
-    let mut input = InputBuf::new();
-    let (mut unsent, mut round) = (bytes, 0);
-    let mut login = CellLogin::new(profile);
-    while !unsent.is_empty() {
-        let (now_sent, rest) = unsent.split_at(next_cut(cuts, round).min(input.room()).min(unsent.len()));
-        input.extend(now_sent);
-        unsent = rest;
-        round += 1;
-        let end = match login.on_bytes(&mut input) {
-            CellStep::Send { next, bytes } => {
-                transcript.said.extend_from_slice(&bytes);
-                assert!(transcript.said.len() <= REPLY_BYTES_MAX && input.room() > 0);
-                login = next;
-                continue;
-            }
-            // The script goes on without TLS: these are the bytes in front of it.
-            CellStep::Upgrade { .. } if !unsent.is_empty() => {
-                CellStep::Failed(CellFailure::Protocol("bytes before TLS"))
-            }
-            end => end,
-        };
-        if starttls {
-            assert!(!matches!(end, CellStep::Ready { .. }), "no login without TLS");
-            assert!(transcript.said.is_empty() || transcript.said == b"G1 STARTTLS\r\n", "no word before TLS");
-        }
-        let shown = format!("{end:?}");
-        assert!(!shown.contains("hunter2"), "no password in Debug");
-        if let CellStep::Ready { .. } = end {
-            transcript.unread = input.as_slice().len() + unsent.len();
-        }
-        transcript.end = Some(match end {
-            CellStep::Failed(CellFailure::Protocol(why)) => why.to_owned(),
-            CellStep::Upgrade { .. } => "upgrade".to_owned(),
-            _ => shown,
-        });
-        break;
-    }
-    // What was collected when a failure came is not sent.
-    if transcript.end.as_deref().is_some_and(|end| !end.starts_with("Ready")) {
-        transcript.said.clear();
-    }
-    transcript
 }
 
 /// The gate's verdict does not depend on how the head is cut, and what passes passes alone.
@@ -268,4 +92,45 @@ pub fn sasl_plain(line: &[u8]) {
     let authzid = plain.authzid.filter(|authzid| *authzid != plain.authcid);
     assert_eq!((again.authzid, again.authcid), (authzid, plain.authcid));
     assert_eq!(again.password.expose(), plain.password.expose());
+}
+
+/// An exchange ends within three lines, and what it asks is fit to be asked: bounded, and nothing in it that could
+/// become a command at a cell. `script` is a byte that chooses, then lines; the first may be the initial response.
+///
+/// # Panics
+/// When a property does not hold.
+pub fn sasl_exchange(script: &[u8]) {
+    let Some((choice, script)) = script.split_first() else { return };
+    let mechanism = Mechanism::ALL.into_iter().cycle().nth(usize::from(choice % 8)).unwrap_or(Mechanism::Plain);
+    let mut lines = script.split(|byte| *byte == b'\n').chain(std::iter::repeat(&b"*"[..]));
+    let initial = if choice & 0x80 == 0 { None } else { lines.next() };
+    let mut turn = Exchange::start(mechanism, initial);
+    for _ in 0..3 {
+        turn = match turn {
+            Turn::Challenge { next, challenge } => {
+                assert!(challenge.bytes().all(|byte| byte.is_ascii_graphic()), "a challenge is base64");
+                next.on_line(lines.next().unwrap_or_default())
+            }
+            Turn::Login(login) => {
+                let (secret, bytes_max) = match &login.credential {
+                    Credential::Password(password) => (password.expose(), 1024),
+                    Credential::Token(token) => (token.expose(), 8192),
+                    Credential::Certificate => ("-", 1),
+                };
+                let authzid = login.authzid.as_deref().unwrap_or_default();
+                assert!(!secret.is_empty() && secret.len() <= bytes_max, "a secret is bounded");
+                assert!(login.username.len() <= 256 && authzid.len() <= 256, "names are bounded");
+                let ends = |text: &str| text.contains(['\0', '\r', '\n']);
+                assert!(!ends(secret) && !ends(&login.username) && !ends(authzid), "no line end goes to a cell");
+                // Long enough not to be part of a name or of the words around it.
+                assert!(secret.len() < 40 || !format!("{login:?}").contains(secret), "no secret in Debug");
+                match Exchange::on_answer(login.mechanism, &Answer::Denied) {
+                    Some((next, challenge)) => Turn::Challenge { next, challenge },
+                    None => return,
+                }
+            }
+            Turn::Cancelled | Turn::Invalid(_) | Turn::Hopeless | Turn::Denied => return,
+        };
+    }
+    assert!(!matches!(turn, Turn::Challenge { .. } | Turn::Login(_)), "an exchange comes to an end: {turn:?}");
 }

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use guichet_config::{CellImap, CellMailTls, CellTls, CellWeb, ClientAddress, Health};
+use guichet_config::{CellMail, CellMailTls, CellRelay, CellTls, CellWeb, ClientAddress, Health, MailProtocol};
 use guichet_proto::proxy_header;
 use rustls::ClientConfig;
 use tokio::{
@@ -13,7 +13,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 
-use super::{Cells, Member};
+use super::{Cells, Learnt, Member};
 use crate::tls::{ClientTls, client};
 
 /// What a good endpoint does.
@@ -29,7 +29,7 @@ enum Talk {
     /// Takes connections.
     Connect,
     /// Greets.
-    Imap,
+    Mail(MailProtocol),
     /// Answers a GET below 500.
     Http { path: String },
 }
@@ -41,12 +41,17 @@ impl Check {
         Self { tls, proxy_header: false, talk }
     }
 
-    pub(super) fn imap(imap: &CellImap, tls: &ClientTls) -> Self {
-        let tls = match &imap.tls {
+    pub(super) fn mail(protocol: MailProtocol, mail: &CellMail, tls: &ClientTls) -> Self {
+        let tls = match &mail.tls {
             CellMailTls::Implicit(one) => Some((one.clone(), tls.of(one))),
             CellMailTls::Plain | CellMailTls::StartTls(_) => None,
         };
-        Self { tls, proxy_header: imap.client_address == ClientAddress::ProxyV2, talk: Talk::Imap }
+        Self { tls, proxy_header: mail.client_address == ClientAddress::ProxyV2, talk: Talk::Mail(protocol) }
+    }
+
+    pub(super) fn relay(relay: &CellRelay, tls: &ClientTls) -> Self {
+        let tls = relay.tls.as_ref().map(|one| (one.clone(), tls.of(one)));
+        Self { tls, proxy_header: relay.proxy_v2, talk: Talk::Connect }
     }
 }
 
@@ -93,26 +98,17 @@ where
 {
     match talk {
         Talk::Connect => {}
-        Talk::Imap => {
-            let line = String::from_utf8_lossy(&first_line(&mut stream).await?).to_ascii_uppercase();
-            if !line.starts_with("* OK") {
-                return Err("it does not greet as an IMAP server that takes logins".to_owned());
-            }
-            member.on_greeting(&line);
-            // Polite, so that the cell logs no broken connection. Whether it hears us is no matter.
-            let _ = stream.write_all(b"G0 LOGOUT\r\n").await;
+        Talk::Mail(protocol) => {
+            member.on_learnt(greeting(&mut stream, *protocol).await?);
         }
         Talk::Http { path } => {
             let request = format!(
                 "GET {path} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: guichet-health\r\nConnection: close\r\n\r\n"
             );
             stream.write_all(request.as_bytes()).await.map_err(|e| e.to_string())?;
-            let line = first_line(&mut stream).await?;
-            let status = line.strip_prefix(b"HTTP/1.").and_then(|rest| rest.get(2..5));
-            match status
-                .and_then(|digits| std::str::from_utf8(digits).ok())
-                .and_then(|digits| digits.parse::<u16>().ok())
-            {
+            let line = line(&mut stream, &mut Vec::new()).await?;
+            let status = line.strip_prefix("HTTP/1.").and_then(|rest| rest.get(2..5));
+            match status.and_then(|digits| digits.parse::<u16>().ok()) {
                 Some(status) if status < 500 => {}
                 Some(status) => return Err(format!("it answers {status}")),
                 None => return Err("it does not answer as an HTTP/1.1 server".to_owned()),
@@ -124,20 +120,85 @@ where
     Ok(())
 }
 
-async fn first_line<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Vec<u8>, String> {
-    let mut line = Vec::new();
-    while !line.contains(&b'\n') {
-        if line.len() > LINE_MAX {
-            return Err("its first line is too long".to_owned());
+/// The first words of a server that takes logins, and what it says of itself. Leaves politely, so that the cell logs no
+/// broken connection; whether it hears that is no matter.
+async fn greeting<S>(stream: &mut S, protocol: MailProtocol) -> Result<Learnt, String>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let other = || format!("it does not greet as a server of {} that takes logins", protocol.title());
+    let mut read = Vec::new();
+    let mut lines = Vec::new();
+    match protocol {
+        MailProtocol::Imap => {
+            lines.push(line(stream, &mut read).await?);
+            lines.first().filter(|line| starts(line, "* OK")).ok_or_else(other)?;
+            let _ = stream.write_all(b"G0 LOGOUT\r\n").await;
         }
-        let read = stream.read_buf(&mut line).await.map_err(|e| e.to_string())?;
-        if read == 0 {
+        MailProtocol::Submission => {
+            lines.push(line(stream, &mut read).await?);
+            lines.first().filter(|line| starts(line, "220")).ok_or_else(other)?;
+            let _ = stream.write_all(b"QUIT\r\n").await;
+        }
+        MailProtocol::Pop3 => {
+            lines.push(line(stream, &mut read).await?);
+            lines.first().filter(|line| starts(line, "+OK")).ok_or_else(other)?;
+            stream.write_all(b"CAPA\r\n").await.map_err(|e| e.to_string())?;
+            stream.flush().await.map_err(|e| e.to_string())?;
+            // RFC 2449 §5: `-ERR`, or lines to one with a dot alone.
+            while lines.len() < LINES_MAX {
+                let next = line(stream, &mut read).await?;
+                let last = next == "." || starts(&next, "-ERR");
+                lines.push(next);
+                if last {
+                    break;
+                }
+            }
+            let _ = stream.write_all(b"QUIT\r\n").await;
+        }
+        MailProtocol::Sieve => {
+            // RFC 5804 §1.7: capabilities, then OK. Some lines hold `OK` in quotes: the word stands bare.
+            while lines.len() < LINES_MAX {
+                let next = line(stream, &mut read).await?;
+                if starts(&next, "OK") {
+                    break;
+                }
+                if !next.starts_with('"') {
+                    return Err(other());
+                }
+                lines.push(next);
+            }
+            if lines.len() == LINES_MAX {
+                return Err(other());
+            }
+            let _ = stream.write_all(b"LOGOUT\r\n").await;
+        }
+    }
+    Ok(Learnt::of(protocol, &lines))
+}
+
+fn starts(line: &str, words: &str) -> bool {
+    line.get(..words.len()).is_some_and(|start| start.eq_ignore_ascii_case(words))
+}
+
+/// One line without its end; what was read behind it stays in `read`.
+async fn line<S: AsyncRead + Unpin>(stream: &mut S, read: &mut Vec<u8>) -> Result<String, String> {
+    loop {
+        if let Some(end) = read.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = read.drain(..=end).collect();
+            return Ok(String::from_utf8_lossy(&line).trim_end().to_owned());
+        }
+        if read.len() > LINE_MAX {
+            return Err("a line of it is too long".to_owned());
+        }
+        if stream.read_buf(read).await.map_err(|e| e.to_string())? == 0 {
             return Err("it closes the connection".to_owned());
         }
     }
-    Ok(line)
 }
 
 const LINE_MAX: usize = 8 * 1024;
+/// Lines of a greeting or of CAPA.
+const LINES_MAX: usize = 64;
 const INTERVAL_MIN: Duration = Duration::from_millis(10);
 const GOODBYE: Duration = Duration::from_secs(1);

@@ -5,6 +5,7 @@
 //! its first good one decide at once. [`health`] runs the checks, [`resolve`] keeps the addresses.
 
 mod health;
+mod learnt;
 mod resolve;
 
 use std::{
@@ -17,9 +18,10 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use guichet_config::{CellId, Config, Endpoint, Health};
+use guichet_config::{CellId, Config, Endpoint, Health, MailProtocol};
 use tokio_util::sync::CancellationToken;
 
+pub use self::learnt::Learnt;
 use self::resolve::Names;
 use crate::{
     telemetry::{METRICS, event},
@@ -31,16 +33,19 @@ use crate::{
 pub enum Service {
     /// HTTP.
     Web,
-    /// IMAP.
-    Imap,
+    /// A mail protocol.
+    Mail(MailProtocol),
+    /// Whatever a relay listener takes.
+    Relay,
 }
 
 impl Service {
-    /// `web` or `imap`.
+    /// `web`, `imap`, `pop3`, `submission`, `sieve` or `relay`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Web => "web",
-            Self::Imap => "imap",
+            Self::Mail(protocol) => protocol.as_str(),
+            Self::Relay => "relay",
         }
     }
 }
@@ -59,7 +64,7 @@ pub struct Chosen {
 pub struct EndpointStatus {
     /// Cell.
     pub cell: String,
-    /// `web` or `imap`.
+    /// As [`Service::as_str`].
     pub service: &'static str,
     /// `host:port`.
     pub endpoint: String,
@@ -109,8 +114,8 @@ struct State {
     successes: u32,
     thresholds: (u32, u32),
     last_error: Option<String>,
-    /// Capabilities of [`SHOWN_BEFORE_LOGIN`] in its greeting.
-    shown: Vec<&'static str>,
+    /// What it told a check before login.
+    learnt: Learnt,
 }
 
 impl Cells {
@@ -138,10 +143,15 @@ impl Cells {
                 let pool = self.pool(&before, (&cell.id, Service::Web), &web.endpoints, &web.health, &check);
                 pools.insert((cell.id.clone(), Service::Web), pool);
             }
-            if let Some(imap) = &cell.imap {
-                let check = health::Check::imap(imap, tls);
-                let pool = self.pool(&before, (&cell.id, Service::Imap), &imap.endpoints, &imap.health, &check);
-                pools.insert((cell.id.clone(), Service::Imap), pool);
+            for (protocol, mail) in &cell.mail {
+                let (service, check) = (Service::Mail(*protocol), health::Check::mail(*protocol, mail, tls));
+                let pool = self.pool(&before, (&cell.id, service), &mail.endpoints, &mail.health, &check);
+                pools.insert((cell.id.clone(), service), pool);
+            }
+            if let Some(relay) = &cell.relay {
+                let check = health::Check::relay(relay, tls);
+                let pool = self.pool(&before, (&cell.id, Service::Relay), &relay.endpoints, &relay.health, &check);
+                pools.insert((cell.id.clone(), Service::Relay), pool);
             }
         }
         let kept: HashSet<&str> =
@@ -224,16 +234,13 @@ impl Cells {
         }
     }
 
-    /// Capabilities worth showing before login that every IMAP endpoint in rotation showed in its greeting. Some clients
-    /// never ask again.
-    pub fn imap_capabilities(&self) -> Arc<[String]> {
+    /// What every endpoint in rotation told of itself and is worth showing before login. Some clients never ask again.
+    pub fn learnt(&self, protocol: MailProtocol) -> Learnt {
         let pools = self.pools.load();
-        let members =
-            pools.iter().filter(|((_, service), _)| *service == Service::Imap).flat_map(|(_, pool)| &pool.members);
-        let greetings: Vec<_> =
-            members.map(|member| member.lock()).filter(|state| !state.out).map(|state| state.shown.clone()).collect();
-        let all_have = |one: &&str| !greetings.is_empty() && greetings.iter().all(|shown| shown.contains(one));
-        SHOWN_BEFORE_LOGIN.iter().copied().filter(all_have).map(str::to_owned).collect()
+        let service = Service::Mail(protocol);
+        let members = pools.iter().filter(|((_, one), _)| *one == service).flat_map(|(_, pool)| &pool.members);
+        let told = members.map(|member| member.lock()).filter(|state| !state.out).map(|state| state.learnt.clone());
+        told.reduce(|all, one| all.shared_with(&one)).unwrap_or_default()
     }
 
     /// All of them.
@@ -273,12 +280,8 @@ impl Member {
         }
     }
 
-    /// The cell's greeting, in upper case.
-    fn on_greeting(&self, line: &str) {
-        let list =
-            line.split_once("[CAPABILITY ").and_then(|(_, rest)| rest.split_once(']')).map_or("", |(list, _)| list);
-        let words: Vec<&str> = list.split(' ').collect();
-        self.lock().shown = SHOWN_BEFORE_LOGIN.into_iter().filter(|one| words.contains(one)).collect();
+    fn on_learnt(&self, learnt: Learnt) {
+        self.lock().learnt = learnt;
     }
 
     fn on_check_passed(&self) {
@@ -317,9 +320,6 @@ impl Member {
         }
     }
 }
-
-/// What the relay passes on and a client may want to know early.
-const SHOWN_BEFORE_LOGIN: [&str; 2] = ["IDLE", "ENABLE"];
 
 #[cfg(test)]
 #[path = "tests.rs"]

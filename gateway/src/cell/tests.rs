@@ -2,7 +2,7 @@ use super::*;
 
 fn member(failures: u32, successes: u32) -> Member {
     let endpoint = Endpoint { host: "127.0.0.1".into(), port: 1 };
-    let member = Member::new(&"alpha".parse().unwrap(), Service::Imap, &endpoint);
+    let member = Member::new(&"alpha".parse().unwrap(), Service::Mail(MailProtocol::Imap), &endpoint);
     member.lock().thresholds = (failures, successes);
     member
 }

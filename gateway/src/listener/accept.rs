@@ -4,7 +4,6 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use guichet_config::{Listener, ListenerKind, MailTls};
-use guichet_proto::imap::ImapDialogue;
 use prometheus::IntGauge;
 use rustls::ServerConfig;
 use socket2::{SockRef, TcpKeepalive};
@@ -110,7 +109,7 @@ async fn serve(mut stream: TcpStream, remote: SocketAddr, listener: Arc<Listener
         return;
     }
     // Boxed, so that an idle connection pays for the stage it is in and not for all of them.
-    match listener.kind {
+    match &listener.kind {
         ListenerKind::Web => {
             if let Some(stream) = Box::pin(handshake(stream, &peer, snapshot.tls.web.clone())).await {
                 drop(snapshot);
@@ -118,7 +117,11 @@ async fn serve(mut stream: TcpStream, remote: SocketAddr, listener: Arc<Listener
             }
         }
         ListenerKind::Redirect => Box::pin(http::serve_redirect(stream, peer, app)).await,
-        ListenerKind::Imap { tls } => Box::pin(mail::serve_imap(stream, tls, peer, seat, snapshot, app)).await,
+        ListenerKind::Mail { protocol, tls, mechanisms, .. } => {
+            let offer = mail::Offer::new(*protocol, *tls, mechanisms);
+            Box::pin(mail::serve(stream, offer, peer, seat, snapshot, app)).await;
+        }
+        ListenerKind::Relay { .. } => Box::pin(mail::serve_relay(stream, listener, peer, seat, snapshot, app)).await,
     }
 }
 
@@ -141,9 +144,9 @@ pub(crate) async fn handshake(
 /// In the protocol's own words where it has some before TLS; otherwise by closing.
 fn refuse(stream: &TcpStream, listener: &Listener, client: SocketAddr, refused: Refused) {
     event::ConnectionRefused { listener: &listener.id, client: client.ip(), scope: refused.as_str() }.emit();
-    if listener.kind == (ListenerKind::Imap { tls: MailTls::StartTls }) {
+    if let ListenerKind::Mail { protocol, tls: MailTls::StartTls, .. } = listener.kind {
         // The send buffer of a fresh socket takes a line whole; a peer that is gone already misses nothing.
-        let _ = SockRef::from(stream).send(ImapDialogue::refuse_connection());
+        let _ = SockRef::from(stream).send(mail::refusal(protocol));
     }
 }
 

@@ -4,11 +4,11 @@
 use std::{net::SocketAddr, time::Duration};
 
 use guichet_auth::Identity;
-use guichet_config::{CellId, CellImap, CellMailTls, CellTls, ClientAddress, Endpoint, MailLogin};
+use guichet_config::{CellId, CellMail, CellMailTls, CellTls, ClientAddress, Endpoint, MailLogin, MailProtocol};
 use guichet_proto::{
     InputBuf, SecretText,
-    imap::{CellFailure, CellLogin, CellProfile, CellStep},
-    proxy_header,
+    cell::{CellAccount, CellFailure, CellMechanism, CellStep, EnterCell, Xclient},
+    imap, pop3, proxy_header, sieve,
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -20,8 +20,9 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use super::{driver::Visit, relay::Leg};
 use crate::{
     cell::{Chosen, Service},
+    listener::Peer,
     telemetry::chain,
-    tls::client,
+    tls::{ClientTls, client},
 };
 
 /// A connection of the cell, logged in as the user.
@@ -45,7 +46,7 @@ pub(super) struct Failure {
 }
 
 impl Failure {
-    fn new(reason: &'static str, detail: impl Into<String>) -> Self {
+    pub(super) fn new(reason: &'static str, detail: impl Into<String>) -> Self {
         Self { reason, detail: detail.into() }
     }
 
@@ -74,24 +75,27 @@ pub(super) async fn open(
     id: &CellId,
     password: &SecretText,
 ) -> Result<OpenCell, Failure> {
-    let config = visit.snapshot.config.cells.get(id).and_then(|cell| cell.imap.as_ref());
-    let imap = config.ok_or_else(|| Failure::new("no_endpoint", "the cell has no IMAP side"))?;
+    let protocol = visit.offer.protocol;
+    let service = Service::Mail(protocol);
+    let config = visit.snapshot.config.cells.get(id).and_then(|cell| cell.mail.get(&protocol));
+    let mail =
+        config.ok_or_else(|| Failure::new("no_endpoint", format!("the cell does not speak {}", protocol.title())))?;
     let cells = &visit.app.cells;
     let mut last = None;
     for _ in 0..ENDPOINTS_MAX {
         let failed: Option<&(Endpoint, Failure)> = last.as_ref();
-        let chosen = match cells.choose_other(id, Service::Imap, failed.map(|(endpoint, _)| endpoint)).await {
+        let chosen = match cells.choose_other(id, service, failed.map(|(endpoint, _)| endpoint)).await {
             Some(chosen) => chosen,
             None => break,
         };
-        match timeout(OPEN_TIMEOUT, enter(visit, identity, imap, &chosen, password)).await {
+        match timeout(OPEN_TIMEOUT, enter(visit, identity, mail, &chosen, password)).await {
             Ok(Ok((leg, pending, capability))) => {
-                cells.on_success(id, Service::Imap, &chosen.endpoint);
+                cells.on_success(id, service, &chosen.endpoint);
                 return Ok(OpenCell { id: id.clone(), endpoint: chosen.endpoint, leg, pending, capability });
             }
             Ok(Err(failure)) => {
                 if failure.reason == "connect" {
-                    cells.on_failure(id, Service::Imap, &chosen.endpoint, &failure.detail);
+                    cells.on_failure(id, service, &chosen.endpoint, &failure.detail);
                 }
                 if !failure.elsewhere() {
                     return Err(failure);
@@ -99,7 +103,7 @@ pub(super) async fn open(
                 last = Some((chosen.endpoint, failure));
             }
             Err(_) => {
-                cells.on_failure(id, Service::Imap, &chosen.endpoint, "no login in time");
+                cells.on_failure(id, service, &chosen.endpoint, "no login in time");
                 last = Some((chosen.endpoint, Failure::new("deadline", "no login in time")));
             }
         }
@@ -112,18 +116,52 @@ type Entered = (Leg, Vec<u8>, Option<String>);
 async fn enter(
     visit: &Visit,
     identity: &Identity,
-    imap: &CellImap,
+    mail: &CellMail,
     chosen: &Chosen,
     password: &SecretText,
 ) -> Result<Entered, Failure> {
     let mut stream = connect(chosen.address).await?;
-    if imap.client_address == ClientAddress::ProxyV2 {
-        let header = proxy_header::write_v2(visit.peer.client, visit.peer.local);
-        stream.write_all(&header).await.map_err(|e| Failure::new("connect", e.to_string()))?;
+    if mail.client_address == ClientAddress::ProxyV2 {
+        announce(&mut stream, &visit.peer).await?;
     }
-    let login = CellLogin::new(profile(visit, identity, imap, password));
+    let starttls = matches!(mail.tls, CellMailTls::StartTls(_));
+    let account = account(identity, mail, password);
+    let xclient = || Xclient { client: visit.peer.client, session: visit.name.clone(), ttl: XCLIENT_TTL };
+    match visit.offer.protocol {
+        MailProtocol::Imap => {
+            let profile = imap::CellProfile { starttls, id_fields: id_fields(visit, mail), account };
+            through(visit, mail, chosen, stream, imap::CellLogin::new(profile)).await
+        }
+        MailProtocol::Pop3 => {
+            let introduction = match mail.client_address {
+                ClientAddress::Xclient => Some(pop3::Introduction::Xclient(xclient())),
+                ClientAddress::Xoip => Some(pop3::Introduction::Xoip(visit.peer.client.ip())),
+                ClientAddress::None | ClientAddress::Id | ClientAddress::ProxyV2 => None,
+            };
+            let profile = pop3::CellProfile { starttls, introduction, account };
+            through(visit, mail, chosen, stream, pop3::CellLogin::new(profile)).await
+        }
+        MailProtocol::Sieve => {
+            let xclient = (mail.client_address == ClientAddress::Xclient).then(xclient);
+            let profile = sieve::CellProfile { starttls, xclient, account };
+            through(visit, mail, chosen, stream, sieve::CellLogin::new(profile)).await
+        }
+        // `guichet check` refuses its listener.
+        MailProtocol::Submission => Err(Failure::new("protocol", "submission is not served")),
+    }
+}
+
+/// TLS as the cell wants it, and the login.
+async fn through<L: EnterCell>(
+    visit: &Visit,
+    mail: &CellMail,
+    chosen: &Chosen,
+    mut stream: TcpStream,
+    login: L,
+) -> Result<Entered, Failure> {
+    let client_tls = &visit.snapshot.client_tls;
     let mut input = InputBuf::new();
-    match &imap.tls {
+    match &mail.tls {
         CellMailTls::Plain => {
             let Talked::Ready(capability) = talk(&mut stream, login, None, &mut input).await? else {
                 return Err(Failure::new("protocol", "TLS was not asked for"));
@@ -131,25 +169,28 @@ async fn enter(
             Ok((Leg::new(stream, None), input.as_slice().to_vec(), capability))
         }
         CellMailTls::Implicit(tls) => {
-            let stream = start_tls(visit, tls, &chosen.endpoint, stream).await?;
+            let stream = start_tls(client_tls, tls, &chosen.endpoint, stream).await?;
             over_tls(stream, login, None, input).await
         }
         CellMailTls::StartTls(tls) => {
             let Talked::Upgrade(login) = talk(&mut stream, login, None, &mut input).await? else {
                 return Err(Failure::new("protocol", "STARTTLS did not come first"));
             };
-            let stream = start_tls(visit, tls, &chosen.endpoint, stream).await?;
-            let CellStep::Send { next, bytes } = login.after_starttls() else {
-                return Err(Failure::new("protocol", "nothing to say after STARTTLS"));
-            };
-            over_tls(stream, next, Some(bytes.to_vec()), InputBuf::new()).await
+            let stream = start_tls(client_tls, tls, &chosen.endpoint, stream).await?;
+            match login.after_starttls() {
+                CellStep::Send { next, bytes } => over_tls(stream, next, Some(bytes.to_vec()), InputBuf::new()).await,
+                CellStep::Failed(failure) => Err(failure.into()),
+                CellStep::Upgrade { .. } | CellStep::Ready { .. } => {
+                    Err(Failure::new("protocol", "no login followed STARTTLS"))
+                }
+            }
         }
     }
 }
 
-async fn over_tls(
+async fn over_tls<L: EnterCell>(
     mut stream: TlsStream<TcpStream>,
-    login: CellLogin,
+    login: L,
     opening: Option<Vec<u8>>,
     mut input: InputBuf,
 ) -> Result<Entered, Failure> {
@@ -160,7 +201,13 @@ async fn over_tls(
     Ok((Leg::new(tcp, Some(tls.into())), input.as_slice().to_vec(), capability))
 }
 
-async fn connect(address: SocketAddr) -> Result<TcpStream, Failure> {
+/// The client's address, before anything.
+pub(super) async fn announce(stream: &mut TcpStream, peer: &Peer) -> Result<(), Failure> {
+    let header = proxy_header::write_v2(peer.client, peer.local);
+    stream.write_all(&header).await.map_err(|e| Failure::new("connect", e.to_string()))
+}
+
+pub(super) async fn connect(address: SocketAddr) -> Result<TcpStream, Failure> {
     match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
         Ok(Ok(stream)) => {
             let _ = stream.set_nodelay(true);
@@ -171,56 +218,59 @@ async fn connect(address: SocketAddr) -> Result<TcpStream, Failure> {
     }
 }
 
-async fn start_tls(
-    visit: &Visit,
+pub(super) async fn start_tls(
+    client_tls: &ClientTls,
     tls: &CellTls,
     endpoint: &Endpoint,
     stream: TcpStream,
 ) -> Result<TlsStream<TcpStream>, Failure> {
-    let config = visit.snapshot.client_tls.of(tls).ok_or_else(|| Failure::new("connect", "no TLS roots are loaded"))?;
+    let config = client_tls.of(tls).ok_or_else(|| Failure::new("connect", "no TLS roots are loaded"))?;
     let name = client::server_name(tls, endpoint).map_err(|e| Failure::new("connect", e))?;
     let connected = TlsConnector::from(config).connect(name, stream).await;
     connected.map_err(|error| Failure::new("connect", format!("TLS with the cell: {}", chain(&error))))
 }
 
-fn profile(visit: &Visit, identity: &Identity, imap: &CellImap, password: &SecretText) -> CellProfile {
+/// Who we are to the cell.
+fn account(identity: &Identity, mail: &CellMail, password: &SecretText) -> CellAccount {
     let user = identity.address.to_string();
-    let (username, password, authzid) = match &imap.login {
+    let (username, secret, authzid) = match &mail.login {
         MailLogin::Password => (user, password.clone(), None),
         MailLogin::Master { username, password } => {
             (username.clone(), SecretText::new(password.expose().clone()), Some(user))
         }
     };
-    let id_fields = match imap.client_address {
-        ClientAddress::Id => {
-            let peer = &visit.peer;
-            let field = |key: &str, value: String| (key.to_owned(), value);
-            vec![
-                field("x-originating-ip", peer.client.ip().to_string()),
-                field("x-originating-port", peer.client.port().to_string()),
-                field("x-connected-ip", peer.local.ip().to_string()),
-                field("x-session-id", visit.name.clone()),
-            ]
-        }
-        ClientAddress::None | ClientAddress::ProxyV2 => Vec::new(),
-    };
-    CellProfile { starttls: matches!(imap.tls, CellMailTls::StartTls(_)), id_fields, username, password, authzid }
+    CellAccount { mechanism: CellMechanism::Plain, username, secret, authzid }
 }
 
-enum Talked {
-    Upgrade(CellLogin),
+fn id_fields(visit: &Visit, mail: &CellMail) -> Vec<(String, String)> {
+    if mail.client_address != ClientAddress::Id {
+        return Vec::new();
+    }
+    let peer = &visit.peer;
+    let field = |key: &str, value: String| (key.to_owned(), value);
+    vec![
+        field("x-originating-ip", peer.client.ip().to_string()),
+        field("x-originating-port", peer.client.port().to_string()),
+        field("x-connected-ip", peer.local.ip().to_string()),
+        field("x-session-id", visit.name.clone()),
+    ]
+}
+
+enum Talked<L> {
+    Upgrade(L),
     Ready(Option<String>),
 }
 
 /// Drives our login until TLS is wanted or it is through.
-async fn talk<S>(
+async fn talk<S, L>(
     stream: &mut S,
-    login: CellLogin,
+    login: L,
     opening: Option<Vec<u8>>,
     input: &mut InputBuf,
-) -> Result<Talked, Failure>
+) -> Result<Talked<L>, Failure>
 where
     S: AsyncRead + AsyncWrite + Unpin,
+    L: EnterCell,
 {
     let broken = |error: std::io::Error| Failure::new("connect", format!("the connection broke: {error}"));
     if let Some(bytes) = opening {
@@ -256,3 +306,5 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Connect, TLS and login at one endpoint.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 const READ_BYTES: usize = 4096;
+/// We, and a proxy or two of the cell's own.
+const XCLIENT_TTL: u8 = 4;

@@ -2,11 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use guichet_config::MailTls;
-use guichet_proto::{
-    InputBuf, Step,
-    imap::{ImapDialogue, ImapProfile},
-};
+use guichet_config::{Address, MailProtocol, MailTls};
+use guichet_proto::{Dialogue, InputBuf, Step, imap::ImapDialogue, pop3::Pop3Dialogue, sieve::SieveDialogue};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
@@ -14,7 +11,11 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 
-use super::{login, relay};
+use super::{
+    login,
+    offer::{Offer, Offered},
+    relay,
+};
 use crate::{
     app::{App, Snapshot},
     listener::{Peer, Seat, handshake},
@@ -27,6 +28,7 @@ pub(super) struct Visit {
     pub(super) app: Arc<App>,
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) peer: Peer,
+    pub(super) offer: Offer,
     /// Names the connection in logs and to the cell.
     pub(super) name: String,
 }
@@ -41,23 +43,34 @@ enum End {
     Closed(&'static str),
 }
 
-/// Serves one IMAP connection from its first byte. Returns at the hand-off: the relay is a task of its own, so that the
+/// Serves one mail connection from its first byte. Returns at the hand-off: the relay is a task of its own, so that the
 /// memory of all this is given back.
-pub(crate) async fn serve_imap(
-    mut stream: TcpStream,
-    tls: MailTls,
+pub(crate) async fn serve(
+    stream: TcpStream,
+    offer: Offer,
     peer: Peer,
     seat: Seat,
     snapshot: Arc<Snapshot>,
     app: Arc<App>,
 ) {
     let name = app.session_name(peer.conn);
-    let visit = Visit { app, snapshot, peer, name };
+    let visit = Visit { app, snapshot, peer, offer, name };
+    match offer.protocol {
+        MailProtocol::Imap => Box::pin(serve_by::<ImapDialogue>(stream, visit, seat)).await,
+        MailProtocol::Pop3 => Box::pin(serve_by::<Pop3Dialogue>(stream, visit, seat)).await,
+        MailProtocol::Sieve => Box::pin(serve_by::<SieveDialogue>(stream, visit, seat)).await,
+        // `guichet check` refuses its listener.
+        MailProtocol::Submission => visit.closed("protocol"),
+    }
+}
+
+async fn serve_by<D: Offered>(mut stream: TcpStream, visit: Visit, seat: Seat) {
+    let tls = visit.offer.tls;
     let mut input = InputBuf::new();
     let end = match tls {
         MailTls::Implicit => None,
         MailTls::StartTls => {
-            let step = ImapDialogue::greet(visit.profile(false), now());
+            let step = D::greet(D::profile(&visit, false), now());
             Some(Box::pin(talk(&mut stream, step, &mut input, &visit)).await)
         }
     };
@@ -65,13 +78,13 @@ pub(crate) async fn serve_imap(
         visit.closed(reason);
         return;
     }
-    let config = visit.snapshot.tls.imap.clone();
+    let config = visit.snapshot.tls.mail(visit.offer.protocol);
     let Some(mut stream) = Box::pin(handshake(stream, &visit.peer, config)).await else { return };
     // A fresh dialogue and a fresh buffer: nothing said before TLS counts (RFC 9051 §6.2.1).
     let mut input = InputBuf::new();
     let step = match tls {
-        MailTls::Implicit => ImapDialogue::greet(visit.profile(true), now()),
-        MailTls::StartTls => ImapDialogue::after_starttls(visit.profile(true), now()),
+        MailTls::Implicit => D::greet(D::profile(&visit, true), now()),
+        MailTls::StartTls => D::after_starttls(D::profile(&visit, true), now()),
     };
     match Box::pin(talk(&mut stream, step, &mut input, &visit)).await {
         End::HandOff(opened) => hand_off(stream, &input, *opened, visit, seat),
@@ -83,17 +96,25 @@ pub(crate) async fn serve_imap(
     }
 }
 
-async fn talk<S>(stream: &mut S, first: Step<ImapDialogue>, input: &mut InputBuf, visit: &Visit) -> End
+async fn talk<S, D>(stream: &mut S, first: Step<D>, input: &mut InputBuf, visit: &Visit) -> End
 where
     S: AsyncRead + AsyncWrite + Unpin,
+    D: Dialogue,
 {
     let mut step = first;
     loop {
         step = match step {
-            Step::Wait { next, reply, deadline } => {
+            Step::Wait { mut next, reply, deadline } => {
                 let deadline = Instant::from_std(deadline);
                 if !send(stream, &reply).await {
                     return End::Closed("gone");
+                }
+                if let Some(typed) = next.password_in_clear() {
+                    visit.password_in_clear(&typed);
+                    if !input.is_empty() {
+                        step = next.on_bytes(input, now());
+                        continue;
+                    }
                 }
                 match timeout_at(deadline, read(stream, input)).await {
                     Ok(true) => next.on_bytes(input, now()),
@@ -187,14 +208,15 @@ async fn send<S: AsyncWrite + Unpin>(stream: &mut S, reply: &[u8]) -> bool {
 fn hand_off(stream: TlsStream<TcpStream>, input: &InputBuf, opened: login::Opened, visit: Visit, seat: Seat) {
     let (tcp, tls) = stream.into_inner();
     let about = relay::About {
+        protocol: visit.offer.protocol.as_str(),
         name: visit.name,
         listener: visit.peer.listener,
         client: visit.peer.client,
         tls: policy::describe(tls.protocol_version(), tls.negotiated_cipher_suite()),
-        user: opened.identity.address,
-        tenant: opened.identity.tenant,
+        user: Some((opened.identity.address, opened.identity.tenant)),
         cell: opened.cell.id,
         endpoint: opened.cell.endpoint.to_string(),
+        inactivity: visit.offer.inactivity(),
     };
     let client = relay::Leg::new(tcp, Some(tls.into()));
     let relay = relay::Relay::new(client, opened.cell.leg, Box::new(about), seat, &visit.app);
@@ -202,14 +224,15 @@ fn hand_off(stream: TlsStream<TcpStream>, input: &InputBuf, opened: login::Opene
 }
 
 impl Visit {
-    fn profile(&self, tls: bool) -> Arc<ImapProfile> {
-        let config = &self.snapshot.config;
-        Arc::new(ImapProfile {
-            tls,
-            extra_capabilities: self.app.cells.imap_capabilities(),
-            login_deadline: config.limits.login_deadline,
-            hostname: config.public.hostname.as_str().into(),
-        })
+    fn password_in_clear(&self, typed: &str) {
+        let address: Option<Address> = typed.parse().ok();
+        event::PasswordInClear {
+            protocol: self.offer.protocol.as_str(),
+            session: &self.name,
+            client: self.peer.client,
+            address: address.as_ref(),
+        }
+        .emit();
     }
 
     fn closed(&self, reason: &'static str) {

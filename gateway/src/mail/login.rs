@@ -1,8 +1,8 @@
 //! From a login request to an answer: decide, place, and log in at the cell.
 
 use guichet_auth::{Attempt, AuthMethod, Decision, DenyReason, Identity, Outcome, Protocol, Source, UnavailableReason};
-use guichet_config::{Address, Secret};
-use guichet_proto::{Answer, LoginRequest};
+use guichet_config::{Address, MailProtocol, Secret};
+use guichet_proto::{Answer, Credential, LoginRequest, SecretText};
 use tokio::time::Instant;
 
 use super::{
@@ -27,10 +27,15 @@ impl Opened {
 /// Decides one login. An `Err` is an answer for the client, never `Opened`.
 pub(super) async fn login(visit: &Visit, request: LoginRequest) -> Result<Box<Opened>, Answer> {
     let began = Instant::now();
-    let outcome = decide(visit, &request).await;
+    let password = match &request.credential {
+        Credential::Password(password) => Some(password),
+        // No listener offers a mechanism that carries one of these.
+        Credential::Token(_) | Credential::Certificate => None,
+    };
+    let outcome = decide(visit, &request, password).await;
     let address: Option<Address> = request.username.parse().ok();
     event::LoginDecided {
-        protocol: Protocol::Imap,
+        protocol: protocol(visit),
         session: &visit.name,
         client: visit.peer.client,
         address: address.as_ref(),
@@ -52,9 +57,15 @@ pub(super) async fn login(visit: &Visit, request: LoginRequest) -> Result<Box<Op
         event::NoCell { session: &visit.name, identity: &identity }.emit();
         return Err(Answer::Unavailable);
     };
-    match cell::open(visit, &identity, &id, &request.password).await {
+    let Some(password) = password else { return Err(Answer::Denied) };
+    match cell::open(visit, &identity, &id, password).await {
         Ok(cell) => {
-            event::MailSessionOpened { protocol: Protocol::Imap.as_str(), cell: &id, took: began.elapsed() }.emit();
+            event::MailSessionOpened {
+                protocol: visit.offer.protocol.as_str(),
+                cell: &id,
+                took: Some(began.elapsed()),
+            }
+            .emit();
             Ok(Box::new(Opened { identity, cell }))
         }
         Err(failure) => {
@@ -66,18 +77,27 @@ pub(super) async fn login(visit: &Visit, request: LoginRequest) -> Result<Box<Op
     }
 }
 
-async fn decide(visit: &Visit, request: &LoginRequest) -> Outcome {
-    if request.authzid.is_some() {
+async fn decide(visit: &Visit, request: &LoginRequest, password: Option<&SecretText>) -> Outcome {
+    let (None, Some(password)) = (&request.authzid, password) else {
         // Nobody acts for another here.
         return Outcome { decision: Decision::Deny(DenyReason::BadCredential), source: Source::Rule };
-    }
-    let password = Secret::new(request.password.expose().to_owned());
+    };
+    let password = Secret::new(password.expose().to_owned());
     let attempt = Attempt {
         username: &request.username,
         password: &password,
-        protocol: Protocol::Imap,
+        protocol: protocol(visit),
         method: AuthMethod::Password,
         source: visit.peer.client.ip(),
     };
     visit.snapshot.authenticator.decide(&attempt).await
+}
+
+fn protocol(visit: &Visit) -> Protocol {
+    match visit.offer.protocol {
+        MailProtocol::Imap => Protocol::Imap,
+        MailProtocol::Pop3 => Protocol::Pop3,
+        MailProtocol::Submission => Protocol::Submission,
+        MailProtocol::Sieve => Protocol::Sieve,
+    }
 }

@@ -2,11 +2,15 @@
 //!
 //! [`driver`] is the only place where a dialogue meets a socket. [`login`] turns what the client asked into an answer: the
 //! decision, the placement, and a connection of the cell that is already logged in ([`cell`]). [`relay`] is what is left
-//! afterwards: two sockets and a TLS state.
+//! afterwards: two sockets and a TLS state. [`plain`] leads to the same relay without a login.
 
 mod cell;
 mod driver;
 mod login;
+mod offer;
+mod plain;
 mod relay;
 
-pub(crate) use driver::serve_imap;
+pub(crate) use driver::serve;
+pub(crate) use offer::{Offer, refusal};
+pub(crate) use plain::serve_relay;

@@ -14,7 +14,6 @@ use std::{
     time::Duration,
 };
 
-use guichet_auth::Protocol;
 use guichet_config::{Address, CellId, ListenerId, TenantId};
 use rustls::Connection;
 use socket2::SockRef;
@@ -56,14 +55,18 @@ enum Ending {
 /// What the log line at the end tells.
 #[derive(Debug)]
 pub(super) struct About {
+    /// Protocol, or `relay`.
+    pub(super) protocol: &'static str,
     pub(super) name: String,
     pub(super) listener: ListenerId,
     pub(super) client: SocketAddr,
     pub(super) tls: String,
-    pub(super) user: Address,
-    pub(super) tenant: TenantId,
+    /// Nobody behind a relay listener.
+    pub(super) user: Option<(Address, TenantId)>,
     pub(super) cell: CellId,
     pub(super) endpoint: String,
+    /// Longest time in which nothing moves.
+    pub(super) inactivity: Duration,
 }
 
 /// A logged-in session.
@@ -245,13 +248,12 @@ impl Relay {
         };
         let Self { about, to_cell, to_client, .. } = &self;
         event::MailSessionEnded {
-            protocol: Protocol::Imap.as_str(),
+            protocol: about.protocol,
             session: &about.name,
             listener: &about.listener,
             client: about.client,
             tls: &about.tls,
-            user: about.user.as_str(),
-            tenant: &about.tenant,
+            user: about.user.as_ref().map(|(user, tenant)| (user.as_str(), tenant.as_str())),
             cell: &about.cell,
             endpoint: &about.endpoint,
             to_cell: *to_cell,
@@ -283,7 +285,7 @@ impl Relay {
         let app = self.app.clone();
         let mut moved_at = Instant::now();
         let mut ending: Option<(&'static str, Instant)> = None;
-        let mut alarm = pin!(sleep_until(moved_at + INACTIVITY));
+        let mut alarm = pin!(sleep_until(moved_at + self.about.inactivity));
         let mut stopping = app.stop.is_cancelled();
         loop {
             let (moved, more) = match self.progress() {
@@ -322,7 +324,7 @@ impl Relay {
             let due = match (ending, stopping) {
                 (Some((_, due)), _) => due,
                 (None, true) => moved_at + QUIET,
-                (None, false) => moved_at + INACTIVITY,
+                (None, false) => moved_at + self.about.inactivity,
             };
             if due < alarm.deadline() {
                 alarm.as_mut().reset(due);
@@ -439,8 +441,6 @@ thread_local! {
 const SCRATCH_BYTES: usize = 64 * 1024;
 /// Reads in a row before other connections get the worker.
 const ROUNDS: usize = 16;
-/// RFC 9051 §5.4: at least 30 minutes.
-const INACTIVITY: Duration = Duration::from_secs(35 * 60);
 /// After the client stopped sending: how long the cell may go on.
 const HALF_OPEN: Duration = Duration::from_secs(30);
 /// After the cell stopped: how long the client may take to read the rest.

@@ -203,15 +203,37 @@ impl DialogueEnded<'_> {
     }
 }
 
+/// A credential came before TLS: it was refused, and everybody on the way could read it.
+#[derive(Debug)]
+pub struct PasswordInClear<'a> {
+    /// By which protocol.
+    pub protocol: &'static str,
+    /// Names the connection.
+    pub session: &'a str,
+    /// From where.
+    pub client: SocketAddr,
+    /// The address typed, when it is one.
+    pub address: Option<&'a guichet_config::Address>,
+}
+
+impl PasswordInClear<'_> {
+    /// Logs and counts.
+    pub fn emit(&self) {
+        METRICS.mail_passwords_in_clear.with_label_values(&[self.protocol]).inc();
+        let user = self.address.map(guichet_config::Address::as_str).unwrap_or_default();
+        warn!(session = self.session, protocol = self.protocol, client = %self.client, user, "A password came before TLS and was refused: its owner should change it.");
+    }
+}
+
 /// A logged-in mail session began.
 #[derive(Debug)]
 pub struct MailSessionOpened<'a> {
-    /// `imap`.
+    /// The protocol, or `relay`.
     pub protocol: &'static str,
     /// Where.
     pub cell: &'a CellId,
-    /// From the login command to the cell's welcome.
-    pub took: Duration,
+    /// From the login command to the cell's welcome; absent where there is no login.
+    pub took: Option<Duration>,
 }
 
 impl MailSessionOpened<'_> {
@@ -219,14 +241,16 @@ impl MailSessionOpened<'_> {
     pub fn emit(&self) {
         METRICS.mail_sessions.with_label_values(&[self.protocol, self.cell.as_str()]).inc();
         METRICS.mail_sessions_open.with_label_values(&[self.protocol]).inc();
-        METRICS.mail_login_seconds.observe(self.took.as_secs_f64());
+        if let Some(took) = self.took {
+            METRICS.mail_login_seconds.observe(took.as_secs_f64());
+        }
     }
 }
 
 /// A logged-in mail session ended.
 #[derive(Debug)]
 pub struct MailSessionEnded<'a> {
-    /// `imap`.
+    /// The protocol, or `relay`.
     pub protocol: &'static str,
     /// Names the connection.
     pub session: &'a str,
@@ -236,10 +260,8 @@ pub struct MailSessionEnded<'a> {
     pub client: SocketAddr,
     /// TLS version and suite.
     pub tls: &'a str,
-    /// Who.
-    pub user: &'a str,
-    /// Institution.
-    pub tenant: &'a TenantId,
+    /// Who, of which institution; nobody behind a relay listener.
+    pub user: Option<(&'a str, &'a str)>,
     /// Cell.
     pub cell: &'a CellId,
     /// Endpoint of the cell.
@@ -257,11 +279,12 @@ pub struct MailSessionEnded<'a> {
 impl MailSessionEnded<'_> {
     /// Logs and counts.
     pub fn emit(&self) {
+        let (user, tenant) = self.user.unwrap_or_default();
         METRICS.mail_sessions_open.with_label_values(&[self.protocol]).dec();
         METRICS.mail_session_ends.with_label_values(&[self.protocol, self.end]).inc();
         info!(
             session = self.session, protocol = self.protocol, listener = %self.listener, client = %self.client,
-            tls = self.tls, user = self.user, tenant = %self.tenant, cell = %self.cell, endpoint = self.endpoint,
+            tls = self.tls, user, tenant, cell = %self.cell, endpoint = self.endpoint,
             to_cell = self.to_cell, to_client = self.to_client, seconds = self.lasted.as_secs(), end = self.end,
             "A mail session ended."
         );

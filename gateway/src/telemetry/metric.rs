@@ -42,6 +42,7 @@ pub struct Metrics {
     pub session_refused: IntCounterVec,
 
     pub mail_dialogue_ends: IntCounterVec,
+    pub mail_passwords_in_clear: IntCounterVec,
     pub mail_sessions: IntCounterVec,
     pub mail_sessions_open: IntGaugeVec,
     pub mail_session_ends: IntCounterVec,
@@ -98,6 +99,7 @@ impl Metrics {
             session_refused: counters(&r, "guichet_session_refused_total", "Session cookies not accepted.", &["reason"]),
 
             mail_dialogue_ends: counters(&r, "guichet_mail_dialogue_ends_total", "Dialogues that ended without login.", &["listener", "reason"]),
+            mail_passwords_in_clear: counters(&r, "guichet_mail_passwords_in_clear_total", "Credentials sent before TLS, and refused.", &["protocol"]),
             mail_sessions: counters(&r, "guichet_mail_sessions_total", "Logged-in mail sessions.", &["protocol", "cell"]),
             mail_sessions_open: gauges(&r, "guichet_mail_sessions_open", "Logged-in mail sessions now.", &["protocol"]),
             mail_session_ends: counters(&r, "guichet_mail_session_ends_total", "Ends of logged-in mail sessions.", &["protocol", "reason"]),

@@ -31,11 +31,12 @@ impl ClientTls {
         let mut problems = Vec::new();
         for (id, cell) in &config.cells {
             let web = cell.web.as_ref().and_then(|web| web.tls.as_ref()).map(|tls| ("web", tls));
-            let imap = cell.imap.as_ref().and_then(|imap| match &imap.tls {
+            let relay = cell.relay.as_ref().and_then(|relay| relay.tls.as_ref()).map(|tls| ("relay", tls));
+            let mail = cell.mail.iter().filter_map(|(protocol, mail)| match &mail.tls {
                 CellMailTls::Plain => None,
-                CellMailTls::Implicit(tls) | CellMailTls::StartTls(tls) => Some(("imap", tls)),
+                CellMailTls::Implicit(tls) | CellMailTls::StartTls(tls) => Some((protocol.as_str(), tls)),
             });
-            for (service, tls) in web.into_iter().chain(imap) {
+            for (service, tls) in web.into_iter().chain(relay).chain(mail) {
                 if all.by_roots.contains_key(&tls.ca) {
                     continue;
                 }

@@ -9,7 +9,7 @@ pub mod policy;
 
 use std::sync::Arc;
 
-use guichet_config::{CertificateFiles, TlsProfile};
+use guichet_config::{CertificateFiles, MailProtocol, TlsProfile};
 use rustls::{
     ServerConfig,
     server::{ProducesTickets, ResolvesServerCert},
@@ -24,8 +24,9 @@ pub use client::ClientTls;
 pub struct ServerTls {
     /// HTTPS: `h2` and `http/1.1`.
     pub web: Arc<ServerConfig>,
-    /// IMAP, implicit TLS and STARTTLS. A client that offers other protocols by ALPN only is refused (ALPACA).
-    pub imap: Arc<ServerConfig>,
+    mail: [(MailProtocol, Arc<ServerConfig>); 4],
+    /// Relay listeners: no ALPN is spoken, what the client speaks is the cell's matter.
+    pub relay: Arc<ServerConfig>,
     /// The management listener, when it has a certificate.
     pub management: Option<Arc<ServerConfig>>,
     /// Who we are, by SNI.
@@ -46,13 +47,25 @@ impl ServerTls {
         };
         Self {
             web: public(&[b"h2", b"http/1.1"]),
-            imap: public(&[b"imap"]),
+            // Names of the IANA registry; it has none for SMTP, and this one serves to refuse all others.
+            mail: MailProtocol::ALL.map(|protocol| match protocol {
+                MailProtocol::Imap => (protocol, public(&[b"imap"])),
+                MailProtocol::Pop3 => (protocol, public(&[b"pop3"])),
+                MailProtocol::Submission => (protocol, public(&[b"smtp"])),
+                MailProtocol::Sieve => (protocol, public(&[b"managesieve"])),
+            }),
+            relay: public(&[]),
             management: management.map(|key| {
                 let resolver = Arc::new(SingleCertAndKey::from(key));
                 policy::server_config(profile, resolver, tickets.clone(), &[b"http/1.1"])
             }),
             certificates,
         }
+    }
+    /// A mail protocol, implicit TLS and STARTTLS. A client that offers other protocols by ALPN only is refused (ALPACA).
+    pub fn mail(&self, protocol: MailProtocol) -> Arc<ServerConfig> {
+        let [first, ..] = &self.mail;
+        self.mail.iter().find(|(one, _)| *one == protocol).unwrap_or(first).1.clone()
     }
 }
 

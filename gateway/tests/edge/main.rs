@@ -1,9 +1,10 @@
-//! The gateway's edge over loopback: ports, PROXY headers, TLS, limits, IMAP, relay, reload, drain.
+//! The gateway's edge over loopback: ports, PROXY headers, TLS, limits, mail, relay, reload, drain.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 mod imap;
 mod listeners;
+mod mail;
 mod placement;
 mod reload;
 mod world;

@@ -2,13 +2,10 @@
 
 use zeroize::Zeroizing;
 
-use crate::line::Piece;
+use crate::{Mechanism, line::Piece};
 
 /// Longest tag, bytes.
 pub(crate) const TAG_BYTES_MAX: usize = 64;
-/// Longest user name and password, bytes.
-pub(crate) const NAME_BYTES_MAX: usize = 256;
-pub(crate) const PASSWORD_BYTES_MAX: usize = 1024;
 /// Most fields of an ID command (RFC 2971 §3.3 allows 30).
 const ID_FIELDS_MAX: usize = 30;
 
@@ -109,12 +106,22 @@ pub(crate) enum Command {
     Logout,
     Id,
     StartTls,
-    Login { username: Zeroizing<Vec<u8>>, password: Zeroizing<Vec<u8>> },
-    Authenticate { plain: bool, initial: Option<Zeroizing<Vec<u8>>> },
+    Login {
+        username: Zeroizing<Vec<u8>>,
+        password: Zeroizing<Vec<u8>>,
+    },
+    /// The mechanism is none when we do not know it.
+    Authenticate {
+        mechanism: Option<Mechanism>,
+        initial: Option<Zeroizing<Vec<u8>>>,
+    },
 }
 
 /// Why a command was not taken; a fixed sentence, nothing of what was sent.
 pub(crate) type Complaint = &'static str;
+
+/// A list within a list: no command before login has one, a parser that follows them has a stack to lose.
+pub(crate) const TOO_DEEP: Complaint = "A list within a list";
 
 /// Reads the tag and the verb of the first line.
 ///
@@ -155,9 +162,9 @@ pub(crate) fn command(head: &Head, bytes: &[u8], pieces: &[Piece]) -> Result<Com
             Command::Login { username, password }
         }
         Verb::Authenticate => {
-            let mechanism = arguments.word()?;
+            let mechanism = Mechanism::of_sasl_name(arguments.word()?);
             let initial = if arguments.at_end() { None } else { Some(Zeroizing::new(arguments.word()?.to_vec())) };
-            Command::Authenticate { plain: mechanism.eq_ignore_ascii_case(b"PLAIN"), initial }
+            Command::Authenticate { mechanism, initial }
         }
         Verb::AfterLogin => return Err("Log in first"),
         Verb::Unknown => return Err("Unknown command"),
@@ -309,10 +316,11 @@ impl<'a> Arguments<'a> {
             if self.literal().is_some() {
                 continue;
             }
-            if !self.text.starts_with(b"\"") {
-                return Err(INVALID);
-            }
-            self.quoted()?;
+            match self.text.first() {
+                Some(b'"') => self.quoted()?,
+                Some(b'(') => return Err(TOO_DEEP),
+                _ => return Err(INVALID),
+            };
         }
         Err(INVALID)
     }

@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use crate::sasl::Mechanisms;
+
 mod backend;
 mod command;
 mod reply;
@@ -9,9 +11,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-#[cfg(any(test, feature = "properties"))]
-pub(crate) use backend::AHEAD;
-pub use backend::{CellFailure, CellLogin, CellProfile, CellStep};
+pub use backend::{CellLogin, CellProfile};
 pub use state::ImapDialogue;
 
 /// What a listener offers.
@@ -19,6 +19,8 @@ pub use state::ImapDialogue;
 pub struct ImapProfile {
     /// TLS is up. Without it no login is taken and STARTTLS is offered.
     pub tls: bool,
+    /// Ways to log in that are offered under TLS.
+    pub mechanisms: Mechanisms,
     /// Capabilities all cells have that are shown before login besides our own, such as `IDLE`.
     pub extra_capabilities: Arc<[String]>,
     /// From greeting to login.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::Answer;
+use crate::{Answer, Mechanism, line::host_text};
 
 use super::ImapProfile;
 
@@ -26,7 +26,7 @@ impl Replies {
     }
 
     pub(crate) fn greeting(&mut self, profile: &ImapProfile) {
-        let (capabilities, host) = (capabilities(profile), atom_text(&profile.hostname));
+        let (capabilities, host) = (capabilities(profile), host_text(&profile.hostname));
         self.line(&["* OK [CAPABILITY ", &capabilities, "] ", &host, " ready"]);
     }
 
@@ -35,7 +35,7 @@ impl Replies {
     }
 
     pub(crate) fn id(&mut self, profile: &ImapProfile) {
-        self.line(&["* ID (\"name\" \"Guichet\" \"host\" \"", &atom_text(&profile.hostname), "\")"]);
+        self.line(&["* ID (\"name\" \"Guichet\" \"host\" \"", &host_text(&profile.hostname), "\")"]);
     }
 
     pub(crate) fn ok(&mut self, tag: &str, text: &str) {
@@ -59,9 +59,9 @@ impl Replies {
         self.line(&["+ OK"]);
     }
 
-    /// RFC 9051 §6.2.2: go on with the SASL message; ours is empty.
-    pub(crate) fn sasl_wanted(&mut self) {
-        self.line(&["+ "]);
+    /// RFC 9051 §6.2.2: go on with the SASL exchange.
+    pub(crate) fn challenge(&mut self, challenge: &str) {
+        self.line(&["+ ", challenge]);
     }
 
     /// Logged in. The list is the cell's: from here on the client talks to it.
@@ -92,18 +92,28 @@ pub(crate) const UNAVAILABLE: &str = "[UNAVAILABLE] Login is not possible now, t
 pub(crate) const PRIVACY_REQUIRED: &str = "[PRIVACYREQUIRED] Start TLS first";
 
 fn capabilities(profile: &ImapProfile) -> String {
-    let own = if profile.tls {
-        "IMAP4rev1 SASL-IR LITERAL- ID AUTH=PLAIN"
+    let mut own = String::from("IMAP4rev1 SASL-IR LITERAL- ID");
+    if profile.tls {
+        for name in profile.mechanisms.sasl_names() {
+            own.push_str(" AUTH=");
+            own.push_str(name);
+        }
     } else {
-        "IMAP4rev1 SASL-IR LITERAL- ID STARTTLS LOGINDISABLED"
-    };
+        own.push_str(" STARTTLS");
+    }
+    if !(profile.tls && profile.mechanisms.contains(Mechanism::Login)) {
+        own.push_str(" LOGINDISABLED");
+    }
     let extra: &Arc<[String]> = &profile.extra_capabilities;
     extra
         .iter()
         .filter(|name| {
-            is_capability(name) && !is_of_login(name) && !own.split(' ').any(|known| known.eq_ignore_ascii_case(name))
+            is_capability(name)
+                && !is_of_login(name)
+                && !is_not_ours(name)
+                && !own.split(' ').any(|known| known.eq_ignore_ascii_case(name))
         })
-        .fold(own.to_owned(), |list, name| list + " " + name)
+        .fold(own.clone(), |list, name| list + " " + name)
 }
 
 /// The cell's list without what concerns a login or TLS that are behind us, and without anything that is no
@@ -126,12 +136,14 @@ fn is_capability(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic() && !b"(){%*\"\\]".contains(&byte))
 }
 
+/// What a cell can and we cannot: bigger literals than LITERAL- allows, compression below the login, sending a client
+/// elsewhere.
+fn is_not_ours(name: &str) -> bool {
+    let compress = name.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("COMPRESS"));
+    compress || ["LITERAL+", "LOGIN-REFERRALS", "UNAUTHENTICATE"].iter().any(|other| name.eq_ignore_ascii_case(other))
+}
+
 fn is_of_login(name: &str) -> bool {
     let starts = |prefix: &str| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
     starts("AUTH=") || name.eq_ignore_ascii_case("STARTTLS") || name.eq_ignore_ascii_case("LOGINDISABLED")
-}
-
-/// A host name as it may stand in a quoted string or a text.
-fn atom_text(text: &str) -> String {
-    text.chars().filter(|c| c.is_ascii_graphic() && !matches!(c, '"' | '\\' | '[' | ']')).collect()
 }

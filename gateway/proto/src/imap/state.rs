@@ -12,30 +12,21 @@
 
 use std::{sync::Arc, time::Instant};
 
-use zeroize::Zeroizing;
-
 use crate::{
-    Answer, CloseReason, InputBuf, LoginRequest, Mechanism, SecretText, Step,
-    line::{LITERAL_BYTES_MAX, LITERALS_MAX, LineScan, Piece, Split, Splitter},
-    sasl,
+    Answer, CloseReason, Credential, Dialogue, InputBuf, LoginRequest, Mechanism, SecretText, Step,
+    line::{self, LINE_BYTES_MAX, LITERAL_BYTES_MAX, LITERALS_MAX, LineScan, Piece, Split, Splitter},
+    patience::{self, Exhausted, Patience},
+    sasl::{self, Exchange, Flaw, SaslError, Turn},
 };
 
 use super::{
     ImapProfile,
-    command::{self, Command, Head, NAME_BYTES_MAX, PASSWORD_BYTES_MAX, Verb},
+    command::{self, Command, Head, Verb},
     reply::{self, Replies},
 };
 
-/// Longest text of a command, all its lines together, bytes.
-const LINE_BYTES_MAX: usize = 8 * 1024;
-/// The same for AUTHENTICATE with an initial response: tag, words and the longest SASL message.
+/// Longest AUTHENTICATE with an initial response, bytes: tag, words and the longest SASL message.
 const AUTHENTICATE_BYTES_MAX: usize = sasl::LINE_BYTES_MAX + 128;
-/// Commands taken before login: no client needs a quarter of it, and it bounds what one input can make us say.
-const COMMANDS_MAX: u8 = 64;
-/// Bad commands before we give up.
-const ERRORS_MAX: u8 = 5;
-/// Logins that came to nothing before we give up.
-const FAILURES_MAX: u8 = 3;
 
 /// A client's talk before login.
 #[derive(Debug)]
@@ -47,19 +38,17 @@ pub struct ImapDialogue {
 #[derive(Debug)]
 struct Session {
     profile: Arc<ImapProfile>,
-    deadline: Instant,
-    commands: u8,
-    errors: u8,
-    failures: u8,
+    patience: Patience,
     asked_capability: bool,
+    in_clear: Option<String>,
 }
 
 /// What the dialogue waits for.
 #[derive(Debug)]
 enum Awaiting {
     Command(Splitter),
-    SaslData { tag: String, scan: LineScan },
-    Answer { tag: String },
+    SaslData { tag: String, exchange: Exchange, scan: LineScan },
+    Answer { tag: String, mechanism: Mechanism },
 }
 
 /// What one command led to.
@@ -77,49 +66,42 @@ impl Next {
     }
 }
 
-impl ImapDialogue {
-    /// The greeting. `now` starts the login deadline.
-    pub fn greet(profile: Arc<ImapProfile>, now: Instant) -> Step<Self> {
+impl Dialogue for ImapDialogue {
+    type Profile = ImapProfile;
+
+    fn greet(profile: Arc<ImapProfile>, now: Instant) -> Step<Self> {
         let mut replies = Replies::default();
         replies.greeting(&profile);
         Self::start(profile, replies, now)
     }
 
     /// The greeting is not repeated after STARTTLS (RFC 9051 §6.2.1): the fresh dialogue waits for a command.
-    pub fn after_starttls(profile: Arc<ImapProfile>, now: Instant) -> Step<Self> {
+    fn after_starttls(profile: Arc<ImapProfile>, now: Instant) -> Step<Self> {
         Self::start(profile, Replies::default(), now)
     }
 
-    fn start(profile: Arc<ImapProfile>, replies: Replies, now: Instant) -> Step<Self> {
-        let deadline = now.checked_add(profile.login_deadline).unwrap_or(now);
-        let session = Session { profile, deadline, commands: 0, errors: 0, failures: 0, asked_capability: false };
-        Self { session, awaiting: Awaiting::Command(Splitter::default()) }.wait(replies)
-    }
-
-    fn wait(self, replies: Replies) -> Step<Self> {
-        let deadline = self.session.deadline;
-        Step::Wait { next: self, reply: replies.into_bytes(), deadline }
-    }
-
-    /// Bytes came, or some may wait from before.
-    pub fn on_bytes(self, input: &mut InputBuf, now: Instant) -> Step<Self> {
+    fn on_bytes(self, input: &mut InputBuf, now: Instant) -> Step<Self> {
         let Self { mut session, mut awaiting } = self;
         let mut replies = Replies::default();
-        if now >= session.deadline {
+        if now >= session.patience.deadline() {
             return Self { session, awaiting }.on_deadline(now);
         }
         loop {
             let next = match awaiting {
                 Awaiting::Command(splitter) => session.on_command_bytes(splitter, input, &mut replies),
-                Awaiting::SaslData { tag, scan } => session.on_sasl_bytes(tag, scan, input, &mut replies),
+                Awaiting::SaslData { tag, exchange, scan } => {
+                    session.on_sasl_bytes(tag, exchange, scan, input, &mut replies)
+                }
                 answer @ Awaiting::Answer { .. } => Next::More(answer),
             };
             awaiting = match next {
+                // The driver must hear of it before anything ends the dialogue.
+                Next::Go(awaiting) if session.in_clear.is_some() => return Self { session, awaiting }.wait(replies),
                 Next::Go(awaiting) => awaiting,
                 Next::More(awaiting) => return Self { session, awaiting }.wait(replies),
                 Next::Login(tag, login) => {
-                    let deadline = session.deadline;
-                    let next = Self { session, awaiting: Awaiting::Answer { tag } };
+                    let deadline = session.patience.deadline();
+                    let next = Self { session, awaiting: Awaiting::Answer { tag, mechanism: login.mechanism } };
                     return Step::Ask { next, reply: replies.into_bytes(), login, deadline };
                 }
                 Next::Upgrade(tag) => {
@@ -131,17 +113,21 @@ impl ImapDialogue {
         }
     }
 
-    /// The login was decided. What waits in `input` is looked at by the next `on_bytes`.
-    pub fn on_answer(self, answer: Answer, _now: Instant) -> Step<Self> {
+    fn on_answer(self, answer: Answer, _now: Instant) -> Step<Self> {
         let Self { mut session, awaiting } = self;
         let mut replies = Replies::default();
-        let Awaiting::Answer { tag } = awaiting else {
+        let Awaiting::Answer { tag, mechanism } = awaiting else {
             // Nothing was asked: an answer to nothing logs nobody in.
             return Self { session, awaiting }.wait(replies);
         };
         if let Answer::Opened { capability } = &answer {
             replies.logged_in(&tag, capability.as_deref(), session.asked_capability);
             return Step::HandOff { reply: replies.into_bytes() };
+        }
+        if let Some((exchange, challenge)) = Exchange::on_answer(mechanism, &answer) {
+            replies.challenge(challenge);
+            let awaiting = Awaiting::SaslData { tag, exchange, scan: LineScan::default() };
+            return Self { session, awaiting }.wait(replies);
         }
         replies.no(&tag, reply::refusal(&answer));
         match session.failed(&mut replies) {
@@ -150,19 +136,34 @@ impl ImapDialogue {
         }
     }
 
-    /// The deadline passed.
-    pub fn on_deadline(self, _now: Instant) -> Step<Self> {
+    fn on_deadline(self, _now: Instant) -> Step<Self> {
         let mut replies = Replies::default();
-        if let Awaiting::Answer { tag } = &self.awaiting {
+        if let Awaiting::Answer { tag, .. } = &self.awaiting {
             replies.no(tag, reply::UNAVAILABLE);
         }
-        replies.bye("No login in time");
+        replies.bye(patience::DEADLINE);
         Step::Close { reply: replies.into_bytes(), reason: CloseReason::Deadline }
     }
 
-    /// The reply that refuses a connection before any dialogue (limits): `* BYE …`.
-    pub fn refuse_connection() -> &'static [u8] {
+    fn password_in_clear(&mut self) -> Option<String> {
+        self.session.in_clear.take()
+    }
+
+    fn refuse_connection() -> &'static [u8] {
         b"* BYE [LIMIT] Too many connections, try again later\r\n"
+    }
+}
+
+impl ImapDialogue {
+    fn start(profile: Arc<ImapProfile>, replies: Replies, now: Instant) -> Step<Self> {
+        let patience = Patience::new(now, profile.login_deadline);
+        let session = Session { profile, patience, asked_capability: false, in_clear: None };
+        Self { session, awaiting: Awaiting::Command(Splitter::default()) }.wait(replies)
+    }
+
+    fn wait(self, replies: Replies) -> Step<Self> {
+        let deadline = self.session.patience.deadline();
+        Step::Wait { next: self, reply: replies.into_bytes(), deadline }
     }
 }
 
@@ -247,7 +248,7 @@ impl Session {
 
     fn on_command(&mut self, splitter: &Splitter, bytes: &[u8], replies: &mut Replies) -> Next {
         let line = first_line(splitter, bytes);
-        if self.commands == 0 && is_http(line) {
+        if self.patience.is_fresh() && line::is_http(line) {
             return Next::Close(CloseReason::WrongProtocol);
         }
         let head = match command::head(line) {
@@ -261,6 +262,10 @@ impl Session {
             Ok(command) => command,
             Err(complaint) => {
                 replies.bad(&head.tag, complaint);
+                if complaint == command::TOO_DEEP {
+                    replies.bye("Lists are not nested here");
+                    return Next::Close(CloseReason::TooLong);
+                }
                 return self.erred(replies);
             }
         };
@@ -270,28 +275,39 @@ impl Session {
     fn on_valid_command(&mut self, tag: String, command: Command, replies: &mut Replies) -> Next {
         match command {
             Command::Login { .. } | Command::Authenticate { .. } if !self.profile.tls => {
+                self.in_clear = name_in_clear(command);
                 replies.no(&tag, reply::PRIVACY_REQUIRED);
+                self.erred(replies)
+            }
+            Command::Login { .. } if !self.profile.mechanisms.contains(Mechanism::Login) => {
+                replies.no(&tag, "[CANNOT] LOGIN is disabled");
                 self.erred(replies)
             }
             Command::Login { username, password } => {
                 let login = LoginRequest {
                     mechanism: Mechanism::Login,
                     username: sasl::text(&username),
-                    password: SecretText::new(sasl::text(&password)),
+                    credential: Credential::Password(SecretText::new(sasl::text(&password))),
                     authzid: None,
                 };
-                self.login(tag, login, replies)
+                let turn = match sasl::flaw(&login) {
+                    None => Turn::Login(login),
+                    Some(Flaw::Illegal) => Turn::Invalid(SaslError::Illegal),
+                    Some(Flaw::Hopeless) => Turn::Hopeless,
+                };
+                self.on_turn(tag, turn, replies)
             }
-            Command::Authenticate { plain: false, .. } => {
-                replies.no(&tag, "[CANNOT] Unsupported mechanism");
-                self.erred(replies)
-            }
-            Command::Authenticate { plain: true, initial: Some(initial) } => {
-                self.on_sasl_message(tag, &initial, replies)
-            }
-            Command::Authenticate { plain: true, initial: None } => {
-                replies.sasl_wanted();
-                Next::Go(Awaiting::SaslData { tag, scan: LineScan::default() })
+            Command::Authenticate { mechanism, initial } => {
+                match mechanism.filter(|mechanism| self.profile.mechanisms.contains(*mechanism)) {
+                    Some(mechanism) => {
+                        let turn = Exchange::start(mechanism, initial.as_ref().map(|initial| initial.as_slice()));
+                        self.on_turn(tag, turn, replies)
+                    }
+                    None => {
+                        replies.no(&tag, "[CANNOT] Unsupported mechanism");
+                        self.erred(replies)
+                    }
+                }
             }
             Command::Logout => {
                 replies.bye("Logging out");
@@ -321,7 +337,14 @@ impl Session {
         }
     }
 
-    fn on_sasl_bytes(&mut self, tag: String, mut scan: LineScan, input: &mut InputBuf, replies: &mut Replies) -> Next {
+    fn on_sasl_bytes(
+        &mut self,
+        tag: String,
+        exchange: Exchange,
+        mut scan: LineScan,
+        input: &mut InputBuf,
+        replies: &mut Replies,
+    ) -> Next {
         let bytes = input.as_slice();
         let line = scan.find(bytes);
         if line.map_or(bytes.len(), |line| line.length) > sasl::LINE_BYTES_MAX + 2 {
@@ -329,78 +352,68 @@ impl Session {
             return Next::Close(CloseReason::TooLong);
         }
         let Some(line) = line else {
-            return Next::More(Awaiting::SaslData { tag, scan });
+            return Next::More(Awaiting::SaslData { tag, exchange, scan });
         };
-        let message = Zeroizing::new(bytes.get(..line.text).unwrap_or_default().to_vec());
+        let turn = exchange.on_line(bytes.get(..line.text).unwrap_or_default());
         input.consume(line.length);
-        if message.as_slice() == b"*" {
-            // RFC 9051 §6.2.2: the client cancels.
-            replies.bad(&tag, "AUTHENTICATE cancelled");
-            return self.counted(replies);
-        }
-        self.on_sasl_message(tag, &message, replies)
+        self.on_turn(tag, turn, replies)
     }
 
-    fn on_sasl_message(&mut self, tag: String, message: &[u8], replies: &mut Replies) -> Next {
-        let plain = match sasl::decode_plain(message) {
-            Ok(plain) if message.len() <= sasl::LINE_BYTES_MAX => plain,
-            _ => {
-                replies.bad(&tag, "Invalid SASL message");
-                return self.erred(replies);
+    fn on_turn(&mut self, tag: String, turn: Turn, replies: &mut Replies) -> Next {
+        match turn {
+            Turn::Challenge { next, challenge } => {
+                replies.challenge(challenge);
+                Next::Go(Awaiting::SaslData { tag, exchange: next, scan: LineScan::default() })
             }
-        };
-        let login = LoginRequest {
-            mechanism: Mechanism::Plain,
-            username: plain.authcid,
-            password: plain.password,
-            authzid: plain.authzid,
-        };
-        self.login(tag, login, replies)
-    }
-
-    /// Asks, unless no one could have such a name or password. An empty password never leaves: to a directory it
-    /// would be an unauthenticated bind, which succeeds (RFC 4513 §5.1.2).
-    fn login(&mut self, tag: String, login: LoginRequest, replies: &mut Replies) -> Next {
-        let names = [Some(&login.username), login.authzid.as_ref()];
-        let password = login.password.expose();
-        let line_end = |text: &str| text.contains(['\r', '\n', '\0']);
-        if names.iter().flatten().any(|name| line_end(name)) || line_end(password) {
-            replies.bad(&tag, "NUL or line end in a name or password");
-            return self.erred(replies);
+            Turn::Login(login) => Next::Login(tag, login),
+            Turn::Cancelled => {
+                replies.bad(&tag, "AUTHENTICATE cancelled");
+                self.counted(replies)
+            }
+            Turn::Invalid(SaslError::Illegal) => {
+                replies.bad(&tag, "NUL or line end in a name or password");
+                self.erred(replies)
+            }
+            Turn::Invalid(_) => {
+                replies.bad(&tag, "Invalid SASL message");
+                self.erred(replies)
+            }
+            Turn::Hopeless | Turn::Denied => {
+                replies.no(&tag, reply::INVALID_CREDENTIALS);
+                self.failed(replies)
+            }
         }
-        let named = names.iter().flatten().all(|name| !name.is_empty() && name.len() <= NAME_BYTES_MAX);
-        if !named || password.is_empty() || password.len() > PASSWORD_BYTES_MAX {
-            replies.no(&tag, reply::INVALID_CREDENTIALS);
-            return self.failed(replies);
-        }
-        Next::Login(tag, login)
     }
 
     fn counted(&mut self, replies: &mut Replies) -> Next {
-        self.commands = self.commands.saturating_add(1);
-        if self.commands < COMMANDS_MAX {
-            return Next::command();
-        }
-        replies.bye("Too many commands without a login");
-        Next::Close(CloseReason::TooManyErrors)
+        goes_on(self.patience.on_command(), replies)
     }
 
     fn erred(&mut self, replies: &mut Replies) -> Next {
-        self.errors = self.errors.saturating_add(1);
-        if self.errors < ERRORS_MAX {
-            return self.counted(replies);
-        }
-        replies.bye("Too many bad commands");
-        Next::Close(CloseReason::TooManyErrors)
+        goes_on(self.patience.on_error(), replies)
     }
 
     fn failed(&mut self, replies: &mut Replies) -> Next {
-        self.failures = self.failures.saturating_add(1);
-        if self.failures < FAILURES_MAX {
-            return self.counted(replies);
+        goes_on(self.patience.on_failure(), replies)
+    }
+}
+
+fn goes_on(patience: Result<(), Exhausted>, replies: &mut Replies) -> Next {
+    match patience {
+        Ok(()) => Next::command(),
+        Err(Exhausted { text, reason }) => {
+            replies.bye(text);
+            Next::Close(reason)
         }
-        replies.bye("Too many failed logins");
-        Next::Close(CloseReason::TooManyFailures)
+    }
+}
+
+/// Whose credential a refused command carried.
+fn name_in_clear(command: Command) -> Option<String> {
+    match command {
+        Command::Login { username, .. } => Some(sasl::text(&username)),
+        Command::Authenticate { mechanism, initial } => sasl::name_in_clear(mechanism?, &initial?),
+        _ => None,
     }
 }
 
@@ -417,11 +430,4 @@ fn is_authenticate(bytes: &[u8]) -> bool {
     let longest = command::TAG_BYTES_MAX + LINE_BYTES_MAX;
     let start = bytes.get(..longest).unwrap_or(bytes);
     matches!(command::head(start), Ok(Head { verb: Verb::Authenticate, .. }))
-}
-
-/// An HTTP request line: a browser was led here to make us speak to it (cross-protocol attacks).
-fn is_http(line: &[u8]) -> bool {
-    const METHODS: [&[u8]; 10] =
-        [b"GET ", b"POST ", b"HEAD ", b"PUT ", b"DELETE ", b"OPTIONS ", b"CONNECT ", b"TRACE ", b"PATCH ", b"PRI "];
-    METHODS.iter().any(|method| line.starts_with(method))
 }

@@ -2,3 +2,4 @@
 
 mod backend;
 mod client;
+mod oracle;

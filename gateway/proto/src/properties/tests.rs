@@ -25,6 +25,12 @@ const CLIENT: &[&str] = &[
     " AGEAYg==\r\n",
     "AGEAYg==\r\n",
     "*\r\n",
+    "AUTHENTICATE LOGIN\r\n",
+    "AUTHENTICATE LOGIN YQ==\r\n",
+    "AUTHENTICATE EXTERNAL\r\n",
+    "a AUTHENTICATE XOAUTH2 dXNlcj1hAWF1dGg9QmVhcmVyIHQBAQ==\r\n",
+    "a AUTHENTICATE OAUTHBEARER biwsAWF1dGg9QmVhcmVyIHQBAQ==\r\n",
+    "AQ==\r\n",
     "NOOP\r\n",
     "c NOOP\r\n",
     "CAPABILITY\r\n",
@@ -81,6 +87,128 @@ const CELL: &[&str] = &[
     "\r",
 ];
 
+const POP3_CLIENT: &[&str] = &[
+    "USER alice\r\n",
+    "PASS secret\r\n",
+    "USER ",
+    "PASS ",
+    "AUTH\r\n",
+    "AUTH PLAIN\r\n",
+    "AUTH PLAIN AGEAYg==\r\n",
+    "AUTH LOGIN YQ==\r\n",
+    "AUTH EXTERNAL =\r\n",
+    "AUTH XOAUTH2 dXNlcj1hAWF1dGg9QmVhcmVyIHQBAQ==\r\n",
+    "AGEAYg==\r\n",
+    "AQ==\r\n",
+    "*\r\n",
+    "CAPA\r\n",
+    "STLS\r\n",
+    "QUIT\r\n",
+    "NOOP\r\n",
+    "STAT\r\n",
+    "GET / HTTP/1.1\r\n",
+    "=",
+    " ",
+    "\r\n",
+    "\n",
+    "\r",
+    "\0",
+    "\u{e9}",
+];
+
+const POP3_CELL: &[&str] = &[
+    "+OK ready\r\n",
+    "+OK\r\n",
+    "+OK\r\nSASL PLAIN\r\n.\r\n",
+    "+OK\r\nUSER\r\n.\r\n",
+    "SASL PLAIN LOGIN\r\n",
+    "USER\r\n",
+    ".\r\n",
+    "-ERR no\r\n",
+    "-ERR [SYS/TEMP] later\r\n",
+    "+ \r\n",
+    "+\r\n",
+    "\r\n",
+    "\n",
+    "+OK",
+    "\r",
+];
+
+const SIEVE_CLIENT: &[&str] = &[
+    "AUTHENTICATE \"PLAIN\"\r\n",
+    "AUTHENTICATE \"PLAIN\" \"AGEAYg==\"\r\n",
+    "AUTHENTICATE \"PLAIN\" {8+}\r\nAGEAYg==\r\n",
+    "AUTHENTICATE \"LOGIN\"\r\n",
+    "AUTHENTICATE \"XOAUTH2\" \"dXNlcj1hAWF1dGg9QmVhcmVyIHQBAQ==\"\r\n",
+    "AUTHENTICATE \"EXTERNAL\" \"\"\r\n",
+    "AUTHENTICATE ",
+    "\"AGEAYg==\"\r\n",
+    "\"AQ==\"\r\n",
+    "\"*\"\r\n",
+    "\"PLAIN\"",
+    "CAPABILITY\r\n",
+    "STARTTLS\r\n",
+    "LOGOUT\r\n",
+    "NOOP\r\n",
+    "NOOP \"tag\"\r\n",
+    "NOOP ",
+    "{3+}\r\n",
+    "{3}\r\n",
+    "{9000+}\r\n",
+    "{13000+}\r\n",
+    "bob",
+    "LISTSCRIPTS\r\n",
+    "\"",
+    "\\",
+    " ",
+    "\r\n",
+    "\n",
+    "\r",
+    "\0",
+    "\u{e9}",
+];
+
+const SIEVE_CELL: &[&str] = &[
+    "\"SASL\" \"PLAIN\"\r\n",
+    "\"SASL\" {5}\r\nPLAIN\r\n",
+    "\"SIEVE\" \"fileinto\"\r\n",
+    "{4}\r\nSASL \"PLAIN\"\r\n",
+    "\"STARTTLS\"\r\n",
+    "OK\r\n",
+    "OK \"hi\"\r\n",
+    "NO \"no\"\r\n",
+    "NO (TRYLATER) \"later\"\r\n",
+    "BYE\r\n",
+    "{3}\r\n",
+    "{9000}\r\n",
+    "\"\"\r\n",
+    "\"",
+    "\r\n",
+    "\n",
+    "\r",
+    " ",
+];
+
+const SASL: &[&[u8]] = &[
+    b"\0",
+    b"alice",
+    b"secret",
+    b"user=",
+    b"n,a=alice,",
+    b"n,,",
+    b"\x01",
+    b"auth=Bearer ",
+    b"tok",
+    b"\x01\x01",
+    b"\r\n",
+    b"=2C",
+];
+
+fn encoded(message: &[u8]) -> Vec<u8> {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    STANDARD.encode(message).into_bytes()
+}
+
 const HEAD: &[&str] = &[
     "GET / HTTP/1.1\r\n",
     "POST /x HTTP/1.0\r\n",
@@ -133,6 +261,56 @@ proptest! {
     }
 
     #[test]
+    fn any_cutting_gives_a_pop3_client_the_same_transcript(
+        bytes in bytes_of(POP3_CLIENT), cuts in cuts(), answers in any::<u64>(), tls in any::<bool>(),
+    ) {
+        super::pop3_client(&bytes, &cuts, answers, tls);
+    }
+
+    #[test]
+    fn any_length_of_a_pop3_line_is_cut_alike(
+        start in select(&["AUTH PLAIN ", "auth plain\r\n", "PASS ", "AUT", ""][..]),
+        length in prop_oneof![8_100_usize..8_220, 12_200_usize..12_500, 33_000_usize..40_000],
+        cut in 1_usize..20_000,
+    ) {
+        let bytes = format!("{start}{}\r\nCAPA\r\n", "A".repeat(length));
+        super::pop3_client(bytes.as_bytes(), &[cut], 7, true);
+    }
+
+    #[test]
+    fn any_cutting_of_a_pop3_cells_bytes_leads_to_the_same_end(
+        bytes in bytes_of(POP3_CELL), cuts in cuts(), starttls in any::<bool>(),
+    ) {
+        super::pop3_cell(&bytes, &cuts, starttls);
+    }
+
+    #[test]
+    fn any_cutting_gives_a_sieve_client_the_same_transcript(
+        bytes in bytes_of(SIEVE_CLIENT), cuts in cuts(), answers in any::<u64>(), tls in any::<bool>(),
+    ) {
+        super::sieve_client(&bytes, &cuts, answers, tls);
+    }
+
+    #[test]
+    fn any_length_of_a_sieve_line_is_cut_alike(
+        start in select(&[
+            "AUTHENTICATE \"PLAIN\" \"", "authenticate \"plain\"\r\n\"", "AUTHENTICATE {12288+}\r\n", "NOOP \"", "A", "",
+        ][..]),
+        length in prop_oneof![8_100_usize..8_220, 12_200_usize..12_500, 24_000_usize..40_000],
+        cut in 1_usize..20_000,
+    ) {
+        let bytes = format!("{start}{}\"\r\nNOOP\r\n", "A".repeat(length));
+        super::sieve_client(bytes.as_bytes(), &[cut], 7, true);
+    }
+
+    #[test]
+    fn any_cutting_of_a_sieve_cells_bytes_leads_to_the_same_end(
+        bytes in bytes_of(SIEVE_CELL), cuts in cuts(), starttls in any::<bool>(),
+    ) {
+        super::sieve_cell(&bytes, &cuts, starttls);
+    }
+
+    #[test]
     fn any_cutting_of_a_head_gets_the_same_verdict(bytes in bytes_of(HEAD), cuts in cuts()) {
         super::http1_gate(&bytes, &cuts);
     }
@@ -161,6 +339,25 @@ proptest! {
     }
 
     #[test]
+    fn any_sasl_exchange_ends_and_asks_what_is_fit_to_ask(
+        choice in any::<u8>(),
+        messages in prop::collection::vec(
+            prop_oneof![
+                "[ -~]{0,60}".prop_map(String::into_bytes),
+                prop::collection::vec(select(SASL), 0..12).prop_map(|parts| encoded(&parts.concat())),
+                prop::collection::vec(any::<u8>(), 0..60).prop_map(|bytes| encoded(&bytes)),
+                (250_usize..1_100).prop_map(|length| encoded(format!("\0a\0{}", "p".repeat(length)).as_bytes())),
+                (8_100_usize..8_300).prop_map(|length| {
+                    encoded(format!("user=a\u{1}auth=Bearer {}\u{1}\u{1}", "t".repeat(length)).as_bytes())
+                }),
+            ],
+            0..4,
+        ),
+    ) {
+        super::sasl_exchange(&[&[choice][..], &messages.join(&b'\n')].concat());
+    }
+
+    #[test]
     fn any_sasl_line_is_read_or_refused(line in prop_oneof![
         prop::collection::vec(any::<u8>(), 0..60),
         "[A-Za-z0-9+/]{0,60}={0,2}".prop_map(String::into_bytes),
@@ -177,12 +374,14 @@ fn no_password_comes_back_in_a_reply() {
     };
 
     use crate::{
-        InputBuf, Step,
+        Dialogue, InputBuf, Mechanism, Step,
         imap::{ImapDialogue, ImapProfile},
+        sasl::Mechanisms,
     };
 
     let profile = Arc::new(ImapProfile {
         tls: true,
+        mechanisms: Mechanisms::from_iter(Mechanism::ALL),
         extra_capabilities: Arc::from([]),
         login_deadline: Duration::from_secs(60),
         hostname: Arc::from("h"),
@@ -194,6 +393,12 @@ fn no_password_comes_back_in_a_reply() {
         "a hunter2 x",
         "a AUTHENTICATE PLAIN hunter2",
         "a AUTHENTICATE hunter2",
+        "a AUTHENTICATE LOGIN hunter2",
+        "a AUTHENTICATE LOGIN YQ==\r\nhunter2",
+        "a AUTHENTICATE XOAUTH2 hunter2",
+        // user=a, auth=Bearer hunter2
+        "a AUTHENTICATE XOAUTH2 dXNlcj1hAWF1dGg9QmVhcmVyIGh1bnRlcjIBAQ==",
+        "a AUTHENTICATE EXTERNAL hunter2",
         "a AUTHENTICATE PLAIN\r\nhunter2",
         "hunter2+ NOOP",
         "a ID (\"x\" hunter2)",

@@ -1,63 +1,25 @@
 use crate::{
     InputBuf, SecretText,
-    imap::{CellFailure, CellLogin, CellProfile, CellStep},
+    cell::{CellAccount, CellFailure, CellMechanism, CellStep, EnterCell},
+    imap::{CellLogin, CellProfile},
+    testing::{CellEnd as End, play_cell},
 };
 
-fn profile() -> CellProfile {
-    CellProfile {
-        starttls: false,
-        id_fields: Vec::new(),
+fn account() -> CellAccount {
+    CellAccount {
+        mechanism: CellMechanism::Plain,
         username: "alice".into(),
-        password: SecretText::new("secret".into()),
+        secret: SecretText::new("secret".into()),
         authzid: None,
     }
 }
 
-#[derive(Debug, PartialEq, Eq)]
-enum End {
-    Upgrade,
-    Ready(Option<String>),
-    Failed(CellFailure),
+fn profile() -> CellProfile {
+    CellProfile { starttls: false, id_fields: Vec::new(), account: account() }
 }
 
-/// A cell that reads a script: `S:` is what it says, `C:` what it must be told, `T:` that TLS comes up.
 fn play(profile: CellProfile, script: &str) -> (Option<End>, Vec<u8>) {
-    let mut login = Some(CellLogin::new(profile));
-    let mut input = InputBuf::new();
-    let (mut told, mut end) = (String::new(), None);
-    for line in script.lines().map(str::trim_start).filter(|line| !line.is_empty()) {
-        let (who, text) = line.split_at(2);
-        let text = text.strip_prefix(' ').unwrap_or_default();
-        let step = match who {
-            "C:" => {
-                let expected = format!("{text}\r\n");
-                assert!(told.starts_with(&expected), "expected {expected:?}, told {told:?}");
-                told.drain(..expected.len());
-                continue;
-            }
-            "T:" => login.take().expect("goes on").after_starttls(),
-            _ => {
-                assert_eq!(told, "", "told more than the script has, before {line:?}");
-                input.extend(format!("{text}\r\n").as_bytes());
-                login.take().expect("goes on").on_bytes(&mut input)
-            }
-        };
-        end = match step {
-            CellStep::Send { next, bytes } => {
-                login = Some(next);
-                told.push_str(std::str::from_utf8(&bytes).unwrap());
-                None
-            }
-            CellStep::Upgrade { next } => {
-                login = Some(next);
-                Some(End::Upgrade)
-            }
-            CellStep::Ready { capability } => Some(End::Ready(capability)),
-            CellStep::Failed(failure) => Some(End::Failed(failure)),
-        };
-    }
-    assert_eq!(told, "", "told more than the script has");
-    (end, input.as_slice().to_vec())
+    play_cell(CellLogin::new(profile), script)
 }
 
 fn ready(list: &str) -> Option<End> {
@@ -86,9 +48,7 @@ fn master_login_carries_the_authzid_behind_starttls_and_id() {
                 ("x-originating-ip".into(), "2001:db8::1".into()),
                 ("name".into(), "Gui\"chet\r\nX".into()),
             ],
-            username: "master".into(),
-            authzid: Some("alice".into()),
-            ..profile()
+            account: CellAccount { username: "master".into(), authzid: Some("alice".into()), ..account() },
         },
         r#"
         S: * OK [CAPABILITY IMAP4rev1 STARTTLS LOGINDISABLED] ready
@@ -142,6 +102,31 @@ fn login_with_literals_when_plain_is_not_offered() {
         S: G1 OK [CAPABILITY IMAP4rev1] in
         ",
     );
+}
+
+#[test]
+fn zimbra_takes_a_token_it_does_not_list() {
+    let account = CellAccount { mechanism: CellMechanism::ZimbraToken, ..account() };
+    let (end, _) = play(
+        CellProfile { account: account.clone(), ..profile() },
+        "
+        S: * OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN LITERAL+] ready
+        C: G1 AUTHENTICATE X-ZIMBRA YWxpY2UAYWxpY2UAc2VjcmV0
+        S: G1 OK [CAPABILITY IMAP4rev1] in
+        ",
+    );
+    assert_eq!(end, ready("IMAP4rev1"));
+    let (end, _) = play(
+        CellProfile { account, ..profile() },
+        "
+        S: * OK [CAPABILITY IMAP4rev1 LOGINDISABLED] ready
+        C: G1 AUTHENTICATE X-ZIMBRA
+        S: +
+        C: YWxpY2UAYWxpY2UAc2VjcmV0
+        S: G1 NO AUTHENTICATE failed
+        ",
+    );
+    assert_eq!(end, Some(End::Failed(CellFailure::Refused)), "the password is never tried instead");
 }
 
 #[test]
@@ -253,8 +238,11 @@ fn starttls_refused_is_a_failure() {
 
 #[test]
 fn a_credential_that_would_become_a_command_is_not_sent() {
-    let password = SecretText::new("x\r\nG9 DELETE INBOX".into());
-    let (end, _) = play(CellProfile { password, ..profile() }, "S: * OK [CAPABILITY IMAP4rev1] ready");
+    let secret = SecretText::new("x\r\nG9 DELETE INBOX".into());
+    let (end, _) = play(
+        CellProfile { account: CellAccount { secret, ..account() }, ..profile() },
+        "S: * OK [CAPABILITY IMAP4rev1] ready",
+    );
     assert_eq!(end, Some(End::Failed(CellFailure::Refused)));
 }
 
@@ -262,7 +250,8 @@ fn a_credential_that_would_become_a_command_is_not_sent() {
 fn no_password_shows_in_debug() {
     let mut input = InputBuf::new();
     input.extend(b"* OK [CAPABILITY IMAP4rev1 LITERAL+] ready\r\n");
-    let step = CellLogin::new(profile()).on_bytes(&mut input);
+    let account = CellAccount { secret: SecretText::new("hunter2".into()), ..account() };
+    let step = CellLogin::new(CellProfile { account, ..profile() }).on_bytes(&mut input);
     let shown = format!("{step:?}");
-    assert!(shown.contains("alice") && !shown.contains("secret"), "{shown}");
+    assert!(shown.contains("alice") && !shown.contains("hunter2"), "{shown}");
 }

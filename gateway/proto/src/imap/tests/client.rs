@@ -1,47 +1,35 @@
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use crate::{
-    Answer, CloseReason, InputBuf, LoginRequest, Mechanism, Step,
+    Answer, CloseReason, Dialogue, Mechanism, Step,
     imap::{ImapDialogue, ImapProfile},
+    sasl::Mechanisms,
+    testing::{Client, DEADLINE, End, play},
 };
 
-const DEADLINE: Duration = Duration::from_secs(60);
-
-fn profile(tls: bool) -> Arc<ImapProfile> {
+fn profile(tls: bool, mechanisms: Mechanisms) -> Arc<ImapProfile> {
     Arc::new(ImapProfile {
         tls,
+        mechanisms,
         extra_capabilities: Arc::from(["IDLE".to_owned(), "ENABLE".to_owned()]),
         login_deadline: DEADLINE,
         hostname: Arc::from("mail.example.fr"),
     })
 }
 
-/// A client at the dialogue: what it was told, and how it ended.
-struct Client {
-    now: Instant,
-    input: InputBuf,
-    dialogue: Option<ImapDialogue>,
-    said: Vec<u8>,
-    login: Option<LoginRequest>,
-    end: Option<End>,
+fn password_mechanisms() -> Mechanisms {
+    Mechanisms::PASSWORD.without(Mechanism::SaslLogin)
 }
 
-#[derive(Debug, PartialEq, Eq)]
-enum End {
-    Upgrade,
-    HandOff,
-    Close(CloseReason),
-}
-
-impl Client {
+impl Client<ImapDialogue> {
     fn with(step: impl FnOnce(Arc<ImapProfile>, Instant) -> Step<ImapDialogue>, tls: bool) -> Self {
-        let now = Instant::now();
-        let mut client = Self { now, input: InputBuf::new(), dialogue: None, said: Vec::new(), login: None, end: None };
-        client.take(step(profile(tls), now));
-        client
+        Self::begin(|now| step(profile(tls, password_mechanisms()), now))
+    }
+
+    /// A client of a listener that offers these, under TLS.
+    fn offered(mechanisms: impl IntoIterator<Item = Mechanism>) -> Self {
+        let profile = profile(true, Mechanisms::from_iter(mechanisms));
+        Self::begin(|now| ImapDialogue::greet(profile, now))
     }
 
     fn tls() -> Self {
@@ -51,84 +39,6 @@ impl Client {
     fn plaintext() -> Self {
         Self::with(ImapDialogue::after_starttls, false)
     }
-
-    fn take(&mut self, step: Step<ImapDialogue>) {
-        let (reply, end) = match step {
-            Step::Wait { next, reply, deadline } => {
-                assert_eq!(deadline, self.now + DEADLINE, "the deadline is absolute");
-                self.dialogue = Some(next);
-                (reply, None)
-            }
-            Step::Ask { next, reply, login, .. } => {
-                self.dialogue = Some(next);
-                self.login = Some(login);
-                (reply, None)
-            }
-            Step::Upgrade { reply } => (reply, Some(End::Upgrade)),
-            Step::HandOff { reply } => (reply, Some(End::HandOff)),
-            Step::Close { reply, reason } => (reply, Some(End::Close(reason))),
-        };
-        self.said.extend_from_slice(&reply);
-        self.end = end;
-    }
-
-    /// Sends, and takes what is said in return.
-    fn send(&mut self, bytes: impl AsRef<[u8]>) -> String {
-        self.input.extend(bytes.as_ref());
-        let dialogue = self.dialogue.take().expect("the dialogue goes on");
-        let step = dialogue.on_bytes(&mut self.input, self.now);
-        self.take(step);
-        self.heard()
-    }
-
-    fn answer(&mut self, answer: Answer) -> String {
-        let dialogue = self.dialogue.take().expect("the dialogue goes on");
-        let step = dialogue.on_answer(answer, self.now);
-        self.take(step);
-        self.login = None;
-        self.heard()
-    }
-
-    fn heard(&mut self) -> String {
-        String::from_utf8(std::mem::take(&mut self.said)).expect("replies are text")
-    }
-
-    /// The login asked for: mechanism, user, password, authzid.
-    fn asked(&self) -> (Mechanism, &str, &str, Option<&str>) {
-        let login = self.login.as_ref().expect("a login is asked for");
-        (login.mechanism, &login.username, login.password.expose(), login.authzid.as_deref())
-    }
-}
-
-/// Plays a script: `C:` is sent with CRLF, `S:` is what must come back, `A:` answers a login.
-fn play(mut client: Client, script: &str) -> Client {
-    let mut expected = client.heard();
-    for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
-        let (who, text) = line.split_at(2);
-        let text = text.strip_prefix(' ').unwrap_or_default();
-        match who {
-            "S:" => {
-                // An empty go-ahead ends with a space, which a script cannot show.
-                let said = if text == "+" { "+ \r\n".to_owned() } else { format!("{text}\r\n") };
-                assert!(expected.starts_with(&said), "expected {said:?}, heard {expected:?}");
-                expected.drain(..said.len());
-                continue;
-            }
-            _ => assert_eq!(expected, "", "said more than the script has, before {line:?}"),
-        }
-        expected = match who {
-            "C:" => client.send(format!("{text}\r\n")),
-            _ => client.answer(match text {
-                "denied" => Answer::Denied,
-                "refused" => Answer::Refused,
-                "unavailable" => Answer::Unavailable,
-                "limited" => Answer::Limited,
-                opened => Answer::Opened { capability: opened.strip_prefix("opened ").map(str::to_owned) },
-            }),
-        };
-    }
-    assert_eq!(expected, "", "said more than the script has");
-    client
 }
 
 #[test]
@@ -253,6 +163,82 @@ fn sasl_can_be_cancelled_and_must_be_strict() {
         ",
     );
     assert_eq!(client.end, Some(End::Close(CloseReason::TooManyErrors)));
+}
+
+#[test]
+fn every_offered_mechanism_is_listed_and_no_other_is_taken() {
+    let client = play(
+        Client::offered(Mechanism::ALL),
+        "
+        S: * OK [CAPABILITY IMAP4rev1 SASL-IR LITERAL- ID AUTH=PLAIN AUTH=LOGIN AUTH=XOAUTH2 AUTH=OAUTHBEARER AUTH=EXTERNAL IDLE ENABLE] mail.example.fr ready
+        C: a AUTHENTICATE LOGIN
+        S: + VXNlcm5hbWU6
+        C: YWxpY2U=
+        S: + UGFzc3dvcmQ6
+        C: c2VjcmV0
+        ",
+    );
+    assert_eq!(client.asked(), (Mechanism::SaslLogin, "alice", "secret", None));
+    let client = play(
+        Client::offered([Mechanism::XOAuth2]),
+        "
+        S: * OK [CAPABILITY IMAP4rev1 SASL-IR LITERAL- ID AUTH=XOAUTH2 LOGINDISABLED IDLE ENABLE] mail.example.fr ready
+        C: a LOGIN alice secret
+        S: a NO [CANNOT] LOGIN is disabled
+        C: b AUTHENTICATE PLAIN AGFsaWNlAHNlY3JldA==
+        S: b NO [CANNOT] Unsupported mechanism
+        C: c AUTHENTICATE EXTERNAL =
+        S: c NO [CANNOT] Unsupported mechanism
+        ",
+    );
+    assert!(client.login.is_none());
+    let mut client = Client::offered([Mechanism::External]);
+    client.heard();
+    assert_eq!(client.send("a AUTHENTICATE EXTERNAL =\r\n"), "");
+    assert_eq!(client.asked(), (Mechanism::External, "", "<certificate>", None));
+}
+
+#[test]
+fn a_denied_token_is_told_why_before_the_refusal() {
+    // curl's own dialogues end alike: the reason, a reply without meaning, NO.
+    let client = play(
+        Client::offered([Mechanism::XOAuth2, Mechanism::OAuthBearer]),
+        "
+        S: * OK [CAPABILITY IMAP4rev1 SASL-IR LITERAL- ID AUTH=XOAUTH2 AUTH=OAUTHBEARER LOGINDISABLED IDLE ENABLE] mail.example.fr ready
+        C: a AUTHENTICATE OAUTHBEARER bixhPWFsaWNlLAFhdXRoPUJlYXJlciB0AQE=
+        A: denied
+        S: + eyJzdGF0dXMiOiJpbnZhbGlkX3Rva2VuIn0=
+        C: AQ==
+        S: a NO [AUTHENTICATIONFAILED] Invalid credentials
+        C: b AUTHENTICATE XOAUTH2 dXNlcj1hbGljZQFhdXRoPUJlYXJlciB0AQE=
+        A: denied
+        S: + eyJzdGF0dXMiOiI0MDEiLCJzY2hlbWVzIjoiYmVhcmVyIn0=
+        C: *
+        S: b NO [AUTHENTICATIONFAILED] Invalid credentials
+        C: c AUTHENTICATE XOAUTH2 dXNlcj1hbGljZQFhdXRoPUJlYXJlciB0AQE=
+        A: unavailable
+        S: c NO [UNAVAILABLE] Login is not possible now, try again later
+        S: * BYE Too many failed logins
+        ",
+    );
+    assert_eq!(client.end, Some(End::Close(CloseReason::TooManyFailures)));
+}
+
+#[test]
+fn a_password_before_tls_is_refused_and_told() {
+    let mut client = Client::plaintext();
+    let said = client.send(
+        "a LOGIN alice secret\r\nb AUTHENTICATE PLAIN AGJvYgBzZWNyZXQ=\r\nc LOGIN {5+}\r\ncarol {1+}\r\nx\r\nd STARTTLS\r\n",
+    );
+    assert!(said.starts_with("a NO [PRIVACYREQUIRED] Start TLS first\r\nb NO [PRIVACYREQUIRED]"), "{said}");
+    assert_eq!(client.in_clear, ["alice", "bob", "carol"]);
+    assert_eq!(client.end, Some(End::Upgrade));
+    // Nothing secret came with these.
+    let mut client = Client::plaintext();
+    client.send(
+        "a LOGIN alice {6}\r\nb AUTHENTICATE PLAIN\r\nc AUTHENTICATE EXTERNAL =\r\nd AUTHENTICATE LOGIN YWxpY2U=\r\n",
+    );
+    assert!(client.in_clear.is_empty() && client.end.is_none());
 }
 
 #[test]
@@ -400,12 +386,6 @@ fn another_protocol_is_hung_up_on() {
         assert_eq!(client.send(format!("{line}\r\n")), "");
         assert_eq!(client.end, Some(End::Close(CloseReason::WrongProtocol)));
     }
-}
-
-#[test]
-fn five_thousand_parentheses_are_one_bad_command() {
-    let mut client = Client::tls();
-    assert_eq!(client.send(format!("a ID {}\r\n", "(".repeat(5000))), "a BAD Invalid ID parameters\r\n");
 }
 
 #[test]
