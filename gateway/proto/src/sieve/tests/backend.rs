@@ -60,6 +60,24 @@ fn a_login_behind_starttls_believes_only_the_fresh_list() {
 }
 
 #[test]
+fn what_was_listed_before_tls_is_forgotten() {
+    let end = play(
+        CellProfile { starttls: true, ..profile() },
+        r#"
+        S: "SIEVE" "injected"
+        S: "SASL" "PLAIN"
+        S: OK
+        C: STARTTLS
+        S: OK
+        T:
+        S: "IMPLEMENTATION" "x"
+        S: OK
+        "#,
+    );
+    assert_eq!(end, Some(CellEnd::Failed(CellFailure::Protocol("no SASL PLAIN is offered"))));
+}
+
+#[test]
 fn strings_of_the_list_may_be_literals() {
     let end = play(
         profile(),
