@@ -252,6 +252,11 @@ impl Lines {
     }
 }
 
+/// A cell's text as it may be kept, compared and shown.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').collect()
+}
+
 /// Words and a line end, in a buffer that never grows: it may hold a password.
 pub(crate) fn line(words: &[&str]) -> Zeroizing<Vec<u8>> {
     let length = words.iter().map(|word| word.len()).sum::<usize>();

@@ -175,7 +175,7 @@ impl Script for CellLogin {
             if text == "." {
                 return self.introduce();
             }
-            self.capabilities.push(text.to_owned());
+            self.capabilities.push(cell::printable(text));
             return Ok(Heard::Nothing);
         }
         let (word, rest) = text.split_once(' ').unwrap_or((text, ""));

@@ -98,7 +98,8 @@ fn transcript<S: EnterCell + Debug>(first: S, bytes: &[u8], cuts: Cuts<'_>, star
             assert!(transcript.said.is_empty() || transcript.said == starttls, "no word before TLS");
         }
         let shown = format!("{end:?}");
-        assert!(!shown.contains("hunter2"), "no password in Debug");
+        let guessed = bytes.windows(7).any(|word| word == b"hunter2");
+        assert!(guessed || !shown.contains("hunter2"), "no password in Debug that the cell did not say");
         if let CellStep::Ready { .. } = end {
             transcript.unread = input.as_slice().len() + unsent.len();
         }

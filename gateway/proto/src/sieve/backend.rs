@@ -119,7 +119,7 @@ impl CellLogin {
         let value = unquoted(rest.trim_start()).map(|(value, _)| value).unwrap_or_default();
         match () {
             () if name.eq_ignore_ascii_case("SASL") => self.sasl = Some(value),
-            () if name.eq_ignore_ascii_case("SIEVE") => self.extensions = Some(value),
+            () if name.eq_ignore_ascii_case("SIEVE") => self.extensions = Some(cell::printable(&value)),
             () => {}
         }
         Ok(Heard::Nothing)
