@@ -65,7 +65,7 @@ impl Slapd {
         command.arg("-f").arg(&conf).args(["-d", "stats", "-h"]).arg(format!("ldap://127.0.0.1:{port}"));
         let daemon = Daemon::start("slapd", &command, &dir, None);
         let mut slapd = Self { daemon, port, ca: world.pki().ca(), password_file, command, dir };
-        slapd.daemon.wait_ready(|_| listens(port));
+        slapd.daemon.wait_ready(|slapd| slapd.log().contains("slapd starting").then(|| listens(port)).flatten());
         slapd.modify(&format!(
             "dn: {BASE}\nchangetype: add\nobjectClass: dcObject\nobjectClass: organization\no: Guichet\ndc: guichet\n\n\
              dn: {READER}\nchangetype: add\nobjectClass: organizationalRole\nobjectClass: simpleSecurityObject\n\

@@ -1,10 +1,15 @@
 //! A folder with a certificate authority: what the peers of a story share.
 
 use std::{
+    hash::{BuildHasher as _, RandomState},
     io::Write,
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
+    sync::{
+        LazyLock,
+        atomic::{AtomicU16, Ordering},
+    },
 };
 
 use crate::pki::Pki;
@@ -69,11 +74,21 @@ pub(crate) fn write_secret(path: &Path, text: &str) {
     open.and_then(|mut file| file.write_all(text.as_bytes())).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
 }
 
-/// A port nobody listens on now.
+/// A port of loopback that nothing listens on, never the same twice. Below the range from which the system takes ports for
+/// outgoing connections: one of those may take a port before its daemon does, and a probe of a port that is not open yet
+/// may even connect to itself.
 pub fn free_port() -> u16 {
-    let socket = TcpListener::bind("127.0.0.1:0").expect("loopback port");
-    socket.local_addr().expect("bound address").port()
+    static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| {
+        let chance = RandomState::new().hash_one(std::process::id());
+        AtomicU16::new((chance % u64::from(PORTS.end - PORTS.start)) as u16)
+    });
+    std::iter::repeat_with(|| PORTS.start + NEXT.fetch_add(1, Ordering::Relaxed) % (PORTS.end - PORTS.start))
+        .take(usize::from(PORTS.end - PORTS.start))
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .expect("a free port")
 }
+
+const PORTS: std::ops::Range<u16> = 10_000..32_000;
 
 /// Whether somebody accepts connections there.
 pub(crate) fn listens(port: u16) -> Option<()> {

@@ -323,8 +323,9 @@ const PARK_BYTES: usize = 1024;
 /// For the last words on a connection.
 const GOODBYE: Duration = Duration::from_secs(2);
 /// For a client that was answered and still sends.
-const LINGER: Duration = Duration::from_secs(1);
-const LINGER_BYTES_MAX: usize = 4 << 20;
+const LINGER: Duration = Duration::from_secs(2);
+/// More than the buffers of both sockets hold, so that the client comes to read before we close.
+const LINGER_BYTES_MAX: usize = 64 << 20;
 
 #[cfg(test)]
 mod tests {
