@@ -20,6 +20,7 @@ pub mod sasl;
 pub mod sieve;
 #[cfg(test)]
 mod testing;
+pub mod smtp;
 
 pub use dialogue::{Answer, CloseReason, Credential, Dialogue, LoginRequest, Mechanism, Step};
 pub use input::{InputBuf, SecretText};

@@ -1,0 +1,3 @@
+//! Scripted dialogues, tables, and the odd input of the world.
+
+mod scan;
