@@ -1,7 +1,15 @@
 //! Submission (RFC 6409).
 
+mod backend;
+mod cell_reply;
+mod ehlo;
 mod scan;
 #[cfg(test)]
 mod tests;
 
+pub use crate::imap::{CellFailure, CellStep};
+#[cfg(any(test, feature = "properties"))]
+pub(crate) use backend::AHEAD;
+pub use backend::{CellLogin, CellProfile, ClientFacts};
+pub use ehlo::Extensions;
 pub use scan::{BadByte, DataScanner, Found, LineEnds, Scanned};

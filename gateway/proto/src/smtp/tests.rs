@@ -1,3 +1,4 @@
 //! Scripted dialogues, tables, and the odd input of the world.
 
+mod backend;
 mod scan;
