@@ -1,4 +1,5 @@
 //! Scripted dialogues, tables, and the odd input of the world.
 
 mod backend;
+mod relay;
 mod scan;
