@@ -12,3 +12,7 @@ pub(crate) const HELP: &str = "214 2.0.0 See RFC 5321, or ask your institution";
 /// To a client that speaks as a proxy, in every state.
 pub(crate) const NO_PROXY: &str = "550 5.7.0 Not for you";
 pub(crate) const TOO_MANY_ERRORS: &str = "421 4.7.0 Too many errors";
+/// Unknown user, wrong password, locked account: all alike.
+pub(crate) const INVALID_CREDENTIALS: &str = "535 5.7.8 Authentication credentials invalid";
+pub(crate) const UNAVAILABLE: &str = "454 4.7.0 Login is not possible now, try again later";
+pub(crate) const TLS_IS_UP: &str = "503 5.5.1 TLS is already up";

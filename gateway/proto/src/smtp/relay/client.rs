@@ -183,7 +183,7 @@ impl SubmissionRelay {
             Verb::OfProxies => self.refuse(reply::NO_PROXY),
             // RFC 4954 §4: once is enough.
             Verb::Auth => self.refuse("503 5.5.1 Already logged in"),
-            Verb::StartTls => self.refuse("503 5.5.1 TLS is already up"),
+            Verb::StartTls => self.refuse(reply::TLS_IS_UP),
             Verb::Never => self.refuse(reply::NOT_HERE),
             // A chunk follows that no line ends (RFC 3030), and what is in it must not be taken for commands.
             Verb::Bdat => self.last(reply::NOT_HERE, RelayEnd::FramingLost),
