@@ -18,9 +18,9 @@ pub mod properties;
 pub mod proxy_header;
 pub mod sasl;
 pub mod sieve;
+pub mod smtp;
 #[cfg(test)]
 mod testing;
-pub mod smtp;
 
 pub use dialogue::{Answer, CloseReason, Credential, Dialogue, LoginRequest, Mechanism, Step};
 pub use input::{InputBuf, SecretText};

@@ -16,12 +16,13 @@ use std::{fmt, net::SocketAddr};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use zeroize::Zeroizing;
 
-use crate::{InputBuf, SecretText, sasl};
-
-use super::{
-    CellFailure, CellStep,
-    cell_reply::{CellReply, ReplyReader},
+use crate::{
+    InputBuf, SecretText,
+    cell::{AHEAD, BYTES_BEFORE_TLS, CellFailure, CellStep, EnterCell},
+    sasl,
 };
+
+use super::cell_reply::{CellReply, ReplyReader};
 
 /// Longest command that is sent as one line, bytes, with its end (RFC 5321 §4.5.3.1.4). A SASL message that makes it
 /// longer goes on a line of its own (RFC 4954 §4).
@@ -133,9 +134,10 @@ impl CellLogin {
             offer: Offer::default(),
         }
     }
+}
 
-    /// Bytes came from the cell.
-    pub fn on_bytes(mut self, input: &mut InputBuf) -> CellStep<Self> {
+impl EnterCell for CellLogin {
+    fn on_bytes(mut self, input: &mut InputBuf) -> CellStep<Self> {
         let mut send = Zeroizing::new(Vec::new());
         loop {
             let reply = match self.reader.read(input.as_slice()) {
@@ -161,7 +163,7 @@ impl CellLogin {
                     // Response injection: what was sent before TLS would be read as if it came through it.
                     return match input.is_empty() {
                         true => CellStep::Upgrade { next: self },
-                        false => CellStep::Failed(CellFailure::Protocol("bytes before TLS")),
+                        false => CellStep::Failed(CellFailure::Protocol(BYTES_BEFORE_TLS)),
                     };
                 }
                 Ok(None) => {
@@ -177,14 +179,15 @@ impl CellLogin {
         }
     }
 
-    /// TLS with the cell is up. What the cell said before is forgotten.
-    pub fn after_starttls(mut self) -> CellStep<Self> {
+    fn after_starttls(mut self) -> CellStep<Self> {
         self.offer = Offer::default();
         self.profile.starttls = false;
         let bytes = self.ehlo();
         CellStep::Send { next: self, bytes }
     }
+}
 
+impl CellLogin {
     fn on_reply(&mut self, reply: &CellReply) -> Taken {
         let code = reply.code;
         // 421 may come at any time; 4xx is no verdict on the user.
@@ -346,6 +349,3 @@ fn base64(text: &str) -> Zeroizing<String> {
     STANDARD.encode_string(text, &mut encoded);
     encoded
 }
-
-/// The failure when an answer comes ahead of its command.
-pub(crate) const AHEAD: &str = "an answer before the command";

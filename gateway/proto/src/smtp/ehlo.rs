@@ -22,7 +22,7 @@ pub struct Extensions {
 }
 
 impl Extensions {
-    /// What a cell lists: one extension per line, as [`super::CellStep::Ready`] gives them.
+    /// What a cell lists: one extension per line, as [`crate::cell::CellStep::Ready`] gives them.
     pub fn read(lines: &str) -> Self {
         let mut read = Self::default();
         for line in lines.lines() {

@@ -23,9 +23,6 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-pub use crate::imap::{CellFailure, CellStep};
-#[cfg(any(test, feature = "properties"))]
-pub(crate) use backend::AHEAD;
 pub use backend::{CellLogin, CellProfile, ClientFacts};
 pub use ehlo::Extensions;
 pub use relay::{

@@ -35,7 +35,8 @@ pub(super) fn read(command: &Command<'_>, offered: &Extensions) -> Result<Envelo
     if address.is_empty() && command.verb != Verb::Mail {
         return Err(syntax);
     }
-    if !address.is_ascii() && !(offered.smtputf8 && std::str::from_utf8(address).is_ok()) {
+    let tellable = address.is_ascii() || (offered.smtputf8 && std::str::from_utf8(address).is_ok());
+    if !tellable {
         // RFC 6531 §3.5
         return Err("553 5.6.7 Only addresses in ASCII are taken");
     }

@@ -1,6 +1,7 @@
 use crate::{
     InputBuf, SecretText,
-    smtp::{AHEAD, CellFailure, CellLogin, CellProfile, CellStep, ClientFacts, Extensions},
+    cell::{AHEAD, CellFailure, CellStep, EnterCell},
+    smtp::{CellLogin, CellProfile, ClientFacts, Extensions},
 };
 
 #[derive(Debug, PartialEq, Eq)]
