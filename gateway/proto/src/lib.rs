@@ -18,6 +18,7 @@ pub mod properties;
 pub mod proxy_header;
 pub mod sasl;
 pub mod sieve;
+pub mod smtp;
 #[cfg(test)]
 mod testing;
 

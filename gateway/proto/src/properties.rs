@@ -11,11 +11,13 @@ use crate::{
 
 mod cell;
 mod client;
+mod submission;
 #[cfg(test)]
 mod tests;
 
 pub use cell::{imap_cell, pop3_cell, sieve_cell};
-pub use client::{imap_client, pop3_client, sieve_client};
+pub use client::{imap_client, pop3_client, sieve_client, smtp_client};
+pub use submission::smtp_relay;
 
 /// Most a dialogue says to one input: its commands are counted, and each is answered with a few bounded lines.
 const REPLY_BYTES_MAX: usize = 64 * 1024;

@@ -11,6 +11,7 @@ use crate::{
     pop3::{Pop3Dialogue, Pop3Profile},
     sasl::Mechanisms,
     sieve::{SieveDialogue, SieveProfile},
+    smtp::{Extensions, SubmissionDialogue, SubmissionProfile},
 };
 
 use super::{Cuts, REPLY_BYTES_MAX, next_cut};
@@ -72,6 +73,21 @@ pub fn sieve_client(bytes: &[u8], cuts: &[usize], answers: u64, tls: bool) {
         hostname: Arc::from("mail.example.fr"),
     };
     any_cutting::<SieveDialogue>(Arc::new(profile), tls, bytes, cuts, answers);
+}
+
+/// The submission dialogue says and asks the same however its input is cut.
+///
+/// # Panics
+/// When a property does not hold.
+pub fn smtp_client(bytes: &[u8], cuts: &[usize], answers: u64, tls: bool) {
+    let profile = SubmissionProfile {
+        tls,
+        mechanisms: Mechanisms::from_iter(Mechanism::ALL),
+        extensions: Extensions::read("SIZE 1000\n8BITMIME"),
+        login_deadline: Duration::from_secs(60),
+        hostname: Arc::from("mail.example.fr"),
+    };
+    any_cutting::<SubmissionDialogue>(Arc::new(profile), tls, bytes, cuts, answers);
 }
 
 fn any_cutting<D: Dialogue>(profile: Arc<D::Profile>, tls: bool, bytes: &[u8], cuts: Cuts<'_>, answers: u64) {

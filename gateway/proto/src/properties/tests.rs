@@ -209,6 +209,38 @@ fn encoded(message: &[u8]) -> Vec<u8> {
     STANDARD.encode(message).into_bytes()
 }
 
+const SUBMISSION: &[&str] = &[
+    "EHLO a\r\n",
+    "MAIL FROM:<a@x.fr>\r\n",
+    "MAIL FROM:<a> AUTH=<b>\r\n",
+    "RCPT TO:<b@x.fr>\r\n",
+    "DATA\r\n",
+    ".\r\n",
+    "\r\n.\r\n",
+    "RSET\r\n",
+    "NOOP\r\n",
+    "QUIT\r\n",
+    "VRFY a\r\n",
+    "XCLIENT ADDR=1.2.3.4\r\n",
+    " XCLIENT A=b\r\n",
+    "XFORWARD A=b\r\n",
+    "AUTH PLAIN AGEAYg==\r\n",
+    "AUTH PLAIN\r\n",
+    "AUTH LOGIN\r\n",
+    "AGEAYg==\r\n",
+    "*\r\n",
+    "STARTTLS\r\n",
+    "BDAT 3 LAST\r\n",
+    "\r\n",
+    "\n",
+    "\r",
+    "\0",
+    ".",
+    " ",
+    "text",
+    "\t",
+];
+
 const HEAD: &[&str] = &[
     "GET / HTTP/1.1\r\n",
     "POST /x HTTP/1.0\r\n",
@@ -238,6 +270,24 @@ const PROXY: &[&[u8]] = &[
 ];
 
 proptest! {
+    #[test]
+    fn any_cutting_gives_a_submitting_client_the_same_transcript(
+        bytes in bytes_of(SUBMISSION), cuts in cuts(), answers in any::<u64>(), tls in any::<bool>(),
+    ) {
+        super::smtp_client(&bytes, &cuts, answers, tls);
+        super::smtp_client(&[b"EHLO a\r\n", &bytes[..]].concat(), &cuts, answers, tls);
+    }
+
+    #[test]
+    fn no_command_that_is_not_the_clients_reaches_a_submission_cell(
+        bytes in bytes_of(SUBMISSION), cuts in cuts(), pipelining in any::<bool>(),
+        line_ends in select(&[crate::smtp::LineEnds::Reject, crate::smtp::LineEnds::Normalise][..]),
+    ) {
+        super::smtp_relay(&bytes, &cuts, line_ends, pipelining);
+        let in_data = [b"MAIL FROM:<a>\r\nRCPT TO:<b>\r\nDATA\r\n", &bytes[..]].concat();
+        super::smtp_relay(&in_data, &cuts, line_ends, pipelining);
+    }
+
     #[test]
     fn any_cutting_gives_a_client_the_same_transcript(
         bytes in bytes_of(CLIENT), cuts in cuts(), answers in any::<u64>(), tls in any::<bool>(),
