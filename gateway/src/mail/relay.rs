@@ -447,3 +447,18 @@ const HALF_OPEN: Duration = Duration::from_secs(30);
 const LINGER: Duration = Duration::from_secs(5);
 /// A stopping node ends a session when nothing moved for so long.
 const QUIET: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// docs/performance.md says what an idle connection consists of; a variable kept across the wait would show here.
+    #[test]
+    fn a_waiting_relay_is_small() {
+        assert!(size_of_future(Relay::run) <= 1536, "{} bytes", size_of_future(Relay::run));
+    }
+
+    fn size_of_future<F>(_: impl FnOnce(Relay, Box<[u8]>, Box<[u8]>) -> F) -> usize {
+        size_of::<F>()
+    }
+}
