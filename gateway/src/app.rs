@@ -25,7 +25,7 @@ use crate::{
     cell::Cells,
     check::{self, Loaded},
     http::WebEngine,
-    limit::Connections,
+    limit::{Connections, Submissions},
     listener::Listeners,
     telemetry::{METRICS, event},
     tls::{ClientTls, ServerTls, policy},
@@ -66,6 +66,8 @@ pub struct App {
     pub cells: Arc<Cells>,
     /// Open connections.
     pub connections: Arc<Connections>,
+    /// What was submitted lately.
+    pub submissions: Submissions,
     /// Open ports.
     pub listeners: Listeners,
     /// The HTTP engine.
@@ -146,6 +148,7 @@ impl App {
             board,
             cells,
             connections: Arc::default(),
+            submissions: Submissions::default(),
             listeners: Listeners::default(),
             web: WebEngine::default(),
             clock,

@@ -7,7 +7,7 @@ use guichet_auth::{
     WallTime,
     saml::{MetadataIndex, ServiceProvider},
 };
-use guichet_config::{Config, ListenerKind, MailProtocol, Place, Problem, Report};
+use guichet_config::{Config, Place, Problem, Report};
 use rustls::sign::CertifiedKey;
 
 use crate::{
@@ -45,14 +45,6 @@ pub fn load(path: &Path, now: WallTime) -> Result<Loaded, Report> {
 
     if let Err(error) = telemetry::log::check(&config.log.level) {
         note("log.level", format!("not a log filter: {error}"));
-    }
-    for listener in &config.listeners {
-        if let ListenerKind::Mail { protocol: MailProtocol::Submission, .. } = listener.kind {
-            note(
-                &format!("listener.submission.{}", listener.id),
-                "this version does not serve submission yet".to_owned(),
-            );
-        }
     }
     let certificates = Certificates::load(&config.public.certificates, &config.public.hostname, now)
         .map_err(|all| all.iter().for_each(|one| note("public.certificates", one.to_string())))

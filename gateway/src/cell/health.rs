@@ -28,8 +28,8 @@ pub(super) struct Check {
 enum Talk {
     /// Takes connections.
     Connect,
-    /// Greets.
-    Mail(MailProtocol),
+    /// Greets. Our name is for those that want one.
+    Mail(MailProtocol, Arc<str>),
     /// Answers a GET below 500.
     Http { path: String },
 }
@@ -41,12 +41,16 @@ impl Check {
         Self { tls, proxy_header: false, talk }
     }
 
-    pub(super) fn mail(protocol: MailProtocol, mail: &CellMail, tls: &ClientTls) -> Self {
+    pub(super) fn mail(protocol: MailProtocol, mail: &CellMail, tls: &ClientTls, hostname: &str) -> Self {
         let tls = match &mail.tls {
             CellMailTls::Implicit(one) => Some((one.clone(), tls.of(one))),
             CellMailTls::Plain | CellMailTls::StartTls(_) => None,
         };
-        Self { tls, proxy_header: mail.client_address == ClientAddress::ProxyV2, talk: Talk::Mail(protocol) }
+        Self {
+            tls,
+            proxy_header: mail.client_address == ClientAddress::ProxyV2,
+            talk: Talk::Mail(protocol, hostname.into()),
+        }
     }
 
     pub(super) fn relay(relay: &CellRelay, tls: &ClientTls) -> Self {
@@ -98,8 +102,8 @@ where
 {
     match talk {
         Talk::Connect => {}
-        Talk::Mail(protocol) => {
-            member.on_learnt(greeting(&mut stream, *protocol).await?);
+        Talk::Mail(protocol, hostname) => {
+            member.on_learnt(greeting(&mut stream, *protocol, hostname).await?);
         }
         Talk::Http { path } => {
             let request = format!(
@@ -122,7 +126,7 @@ where
 
 /// The first words of a server that takes logins, and what it says of itself. Leaves politely, so that the cell logs no
 /// broken connection; whether it hears that is no matter.
-async fn greeting<S>(stream: &mut S, protocol: MailProtocol) -> Result<Learnt, String>
+async fn greeting<S>(stream: &mut S, protocol: MailProtocol, hostname: &str) -> Result<Learnt, String>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -136,8 +140,25 @@ where
             let _ = stream.write_all(b"G0 LOGOUT\r\n").await;
         }
         MailProtocol::Submission => {
-            lines.push(line(stream, &mut read).await?);
-            lines.first().filter(|line| starts(line, "220")).ok_or_else(other)?;
+            // RFC 5321 §4.2.1: `-` behind the code of all lines of a reply but the last.
+            for code in ["220", "250"] {
+                if code == "250" {
+                    let ehlo = format!("EHLO {hostname}\r\n");
+                    stream.write_all(ehlo.as_bytes()).await.map_err(|e| e.to_string())?;
+                    stream.flush().await.map_err(|e| e.to_string())?;
+                }
+                loop {
+                    let next = line(stream, &mut read).await?;
+                    if !starts(&next, code) || lines.len() >= LINES_MAX {
+                        return Err(other());
+                    }
+                    let last = next.as_bytes().get(code.len()) != Some(&b'-');
+                    lines.push(next);
+                    if last {
+                        break;
+                    }
+                }
+            }
             let _ = stream.write_all(b"QUIT\r\n").await;
         }
         MailProtocol::Pop3 => {

@@ -1,6 +1,7 @@
 //! What a cell tells of itself before login, as far as its users' programs may want to know it early.
 
 use guichet_config::MailProtocol;
+use guichet_proto::smtp::Extensions;
 
 /// Names, and names with a value. Bounded by what one check reads.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -9,6 +10,8 @@ pub struct Learnt {
     pub names: Vec<String>,
     /// ManageSieve: other capabilities with their values.
     pub values: Vec<(String, String)>,
+    /// Submission: what its EHLO lists.
+    pub extensions: Extensions,
 }
 
 impl Learnt {
@@ -17,6 +20,7 @@ impl Learnt {
     pub fn shared_with(mut self, other: &Self) -> Self {
         self.names.retain(|name| other.names.contains(name));
         self.values.retain(|value| other.values.contains(value));
+        self.extensions = Extensions::common([self.extensions, other.extensions]);
         self
     }
 
@@ -49,7 +53,12 @@ impl Learnt {
                     }
                 }
             }
-            MailProtocol::Submission => {}
+            MailProtocol::Submission => {
+                // Behind the greeting and the line that names the host (RFC 5321 §4.1.1.1).
+                let listed = lines.iter().filter(|line| line.starts_with("250")).skip(1);
+                let listed: Vec<&str> = listed.filter_map(|line| line.get(4..)).collect();
+                learnt.extensions = Extensions::read(&listed.join("\n"));
+            }
         }
         learnt
     }
@@ -78,12 +87,20 @@ mod tests {
         let sieve = learnt(MailProtocol::Sieve, text);
         assert_eq!(sieve.names, ["fileinto", "reject"]);
         assert_eq!(sieve.values, [("NOTIFY".to_owned(), "mailto".to_owned())]);
+        let text = "220 cell ESMTP\n250-cell\n250-SIZE 1000\n250-DSN\n250 8BITMIME";
+        let submission = learnt(MailProtocol::Submission, text);
+        let extensions = Extensions { size: Some(1000), dsn: true, eight_bit_mime: true, ..Extensions::default() };
+        assert_eq!(submission, Learnt { extensions, ..Learnt::default() });
     }
 
     #[test]
     fn only_what_all_have_is_told() {
-        let one = Learnt { names: vec!["IDLE".into(), "ENABLE".into()], values: vec![("A".into(), "1".into())] };
-        let two = Learnt { names: vec!["ENABLE".into()], values: vec![("A".into(), "2".into())] };
-        assert_eq!(one.shared_with(&two), Learnt { names: vec!["ENABLE".into()], values: Vec::new() });
+        let one = Learnt {
+            names: vec!["IDLE".into(), "ENABLE".into()],
+            values: vec![("A".into(), "1".into())],
+            ..Learnt::default()
+        };
+        let two = Learnt { names: vec!["ENABLE".into()], values: vec![("A".into(), "2".into())], ..Learnt::default() };
+        assert_eq!(one.shared_with(&two), Learnt { names: vec!["ENABLE".into()], ..Learnt::default() });
     }
 }

@@ -144,7 +144,8 @@ impl Cells {
                 pools.insert((cell.id.clone(), Service::Web), pool);
             }
             for (protocol, mail) in &cell.mail {
-                let (service, check) = (Service::Mail(*protocol), health::Check::mail(*protocol, mail, tls));
+                let (service, check) =
+                    (Service::Mail(*protocol), health::Check::mail(*protocol, mail, tls, &config.public.hostname));
                 let pool = self.pool(&before, (&cell.id, service), &mail.endpoints, &mail.health, &check);
                 pools.insert((cell.id.clone(), service), pool);
             }

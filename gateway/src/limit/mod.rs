@@ -1,7 +1,11 @@
+//! What one may take: submitted mail ([`Submissions`]), and connections.
+//!
 //! Connections: how many are open in all and per source, and how fast one source makes new ones.
 //!
 //! A source is an IPv4 address or an IPv6 /64. What is counted is given back when the [`Admission`] is dropped, wherever
 //! the connection ends. Limits are arguments: they change with the configuration, the counts stay.
+
+mod submission;
 
 use std::{
     collections::HashMap,
@@ -17,6 +21,8 @@ use std::{
 use arc_swap::ArcSwap;
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use guichet_config::Limits;
+
+pub use self::submission::{Kind, Reached, Submissions};
 
 /// Open connections of this node.
 pub struct Connections {
@@ -182,7 +188,7 @@ const SOURCES_MAX: usize = 200_000;
 mod tests {
     use super::*;
 
-    fn limits(total: usize, per_source: usize, rate: u32) -> Limits {
+    pub(super) fn limits(total: usize, per_source: usize, rate: u32) -> Limits {
         Limits {
             connections_max: total,
             connections_per_source: per_source,

@@ -117,8 +117,8 @@ async fn serve(mut stream: TcpStream, remote: SocketAddr, listener: Arc<Listener
             }
         }
         ListenerKind::Redirect => Box::pin(http::serve_redirect(stream, peer, app)).await,
-        ListenerKind::Mail { protocol, tls, mechanisms, .. } => {
-            let offer = mail::Offer::new(*protocol, *tls, mechanisms);
+        ListenerKind::Mail { protocol, tls, mechanisms, data_lines } => {
+            let offer = mail::Offer::new(*protocol, *tls, mechanisms, *data_lines);
             Box::pin(mail::serve(stream, offer, peer, seat, snapshot, app)).await;
         }
         ListenerKind::Relay { .. } => Box::pin(mail::serve_relay(stream, listener, peer, seat, snapshot, app)).await,

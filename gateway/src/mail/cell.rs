@@ -8,7 +8,7 @@ use guichet_config::{CellId, CellMail, CellMailTls, CellTls, ClientAddress, Endp
 use guichet_proto::{
     InputBuf, SecretText,
     cell::{CellAccount, CellFailure, CellMechanism, CellStep, EnterCell, Xclient},
-    imap, pop3, proxy_header, sieve,
+    imap, pop3, proxy_header, sieve, smtp,
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -17,7 +17,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use super::{driver::Visit, relay::Leg};
+use super::{driver::Visit, leg::Leg};
 use crate::{
     cell::{Chosen, Service},
     listener::Peer,
@@ -74,6 +74,7 @@ pub(super) async fn open(
     identity: &Identity,
     id: &CellId,
     password: &SecretText,
+    helo: Option<&str>,
 ) -> Result<OpenCell, Failure> {
     let protocol = visit.offer.protocol;
     let service = Service::Mail(protocol);
@@ -88,7 +89,7 @@ pub(super) async fn open(
             Some(chosen) => chosen,
             None => break,
         };
-        match timeout(OPEN_TIMEOUT, enter(visit, identity, mail, &chosen, password)).await {
+        match timeout(OPEN_TIMEOUT, enter(visit, identity, mail, &chosen, password, helo)).await {
             Ok(Ok((leg, pending, capability))) => {
                 cells.on_success(id, service, &chosen.endpoint);
                 return Ok(OpenCell { id: id.clone(), endpoint: chosen.endpoint, leg, pending, capability });
@@ -119,6 +120,7 @@ async fn enter(
     mail: &CellMail,
     chosen: &Chosen,
     password: &SecretText,
+    helo: Option<&str>,
 ) -> Result<Entered, Failure> {
     let mut stream = connect(chosen.address).await?;
     if mail.client_address == ClientAddress::ProxyV2 {
@@ -146,8 +148,17 @@ async fn enter(
             let profile = sieve::CellProfile { starttls, xclient, account };
             through(visit, mail, chosen, stream, sieve::CellLogin::new(profile)).await
         }
-        // `guichet check` refuses its listener.
-        MailProtocol::Submission => Err(Failure::new("protocol", "submission is not served")),
+        MailProtocol::Submission => {
+            let client = (mail.client_address == ClientAddress::Xclient).then(|| smtp::ClientFacts {
+                address: visit.peer.client,
+                helo: helo.map(str::to_owned),
+                login: None,
+            });
+            let CellAccount { username, secret: password, authzid, .. } = account;
+            let hostname = visit.snapshot.config.public.hostname.as_str().to_owned();
+            let profile = smtp::CellProfile { starttls, hostname, client, username, password, authzid };
+            through(visit, mail, chosen, stream, smtp::CellLogin::new(profile)).await
+        }
     }
 }
 

@@ -3,7 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use guichet_config::{Address, MailProtocol, MailTls};
-use guichet_proto::{Dialogue, InputBuf, Step, imap::ImapDialogue, pop3::Pop3Dialogue, sieve::SieveDialogue};
+use guichet_proto::{
+    InputBuf, Step,
+    imap::ImapDialogue,
+    pop3::Pop3Dialogue,
+    sieve::SieveDialogue,
+    smtp::{Extensions, RelayProfile, SubmissionDialogue},
+};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
@@ -12,9 +18,11 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 
 use super::{
+    leg::Leg,
     login,
     offer::{Offer, Offered},
     relay,
+    submission::Submission,
 };
 use crate::{
     app::{App, Snapshot},
@@ -29,6 +37,8 @@ pub(super) struct Visit {
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) peer: Peer,
     pub(super) offer: Offer,
+    /// What submission cells have in common, as this client is shown it, before and after TLS and login alike.
+    pub(super) extensions: Extensions,
     /// Names the connection in logs and to the cell.
     pub(super) name: String,
 }
@@ -54,13 +64,16 @@ pub(crate) async fn serve(
     app: Arc<App>,
 ) {
     let name = app.session_name(peer.conn);
-    let visit = Visit { app, snapshot, peer, offer, name };
+    let extensions = match offer.protocol {
+        MailProtocol::Submission => app.cells.learnt(offer.protocol).extensions,
+        _ => Extensions::default(),
+    };
+    let visit = Visit { app, snapshot, peer, offer, extensions, name };
     match offer.protocol {
         MailProtocol::Imap => Box::pin(serve_by::<ImapDialogue>(stream, visit, seat)).await,
         MailProtocol::Pop3 => Box::pin(serve_by::<Pop3Dialogue>(stream, visit, seat)).await,
         MailProtocol::Sieve => Box::pin(serve_by::<SieveDialogue>(stream, visit, seat)).await,
-        // `guichet check` refuses its listener.
-        MailProtocol::Submission => visit.closed("protocol"),
+        MailProtocol::Submission => Box::pin(serve_by::<SubmissionDialogue>(stream, visit, seat)).await,
     }
 }
 
@@ -99,7 +112,7 @@ async fn serve_by<D: Offered>(mut stream: TcpStream, visit: Visit, seat: Seat) {
 async fn talk<S, D>(stream: &mut S, first: Step<D>, input: &mut InputBuf, visit: &Visit) -> End
 where
     S: AsyncRead + AsyncWrite + Unpin,
-    D: Dialogue,
+    D: Offered,
 {
     let mut step = first;
     loop {
@@ -126,7 +139,7 @@ where
                 if !send(stream, &reply).await {
                     return End::Closed("gone");
                 }
-                let asked = Box::pin(login::login(visit, login));
+                let asked = Box::pin(login::login(visit, login, next.helo()));
                 match timeout_at(Instant::from_std(deadline), asked).await {
                     Ok(Ok(opened)) => {
                         // Kept beside the dialogue: only its answer tells whether there is a hand-off.
@@ -218,7 +231,19 @@ fn hand_off(stream: TlsStream<TcpStream>, input: &InputBuf, opened: login::Opene
         endpoint: opened.cell.endpoint.to_string(),
         inactivity: visit.offer.inactivity(),
     };
-    let client = relay::Leg::new(tcp, Some(tls.into()));
+    let client = Leg::new(tcp, Some(tls.into()));
+    if visit.offer.protocol == MailProtocol::Submission {
+        let profile = RelayProfile {
+            hostname: visit.snapshot.config.public.hostname.as_str().into(),
+            offered: visit.extensions,
+            cell: Extensions::read(&opened.cell.capability.unwrap_or_default()),
+            line_ends: visit.offer.line_ends,
+        };
+        let submission = Submission::new(client, opened.cell.leg, profile, Box::new(about), seat, &visit.app);
+        let from_client = zeroize::Zeroizing::new(input.as_slice().to_vec());
+        tokio::spawn(submission.run(from_client, opened.cell.pending));
+        return;
+    }
     let relay = relay::Relay::new(client, opened.cell.leg, Box::new(about), seat, &visit.app);
     tokio::spawn(relay.run(input.as_slice().into(), opened.cell.pending.into()));
 }

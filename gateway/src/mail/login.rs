@@ -24,8 +24,8 @@ impl Opened {
     }
 }
 
-/// Decides one login. An `Err` is an answer for the client, never `Opened`.
-pub(super) async fn login(visit: &Visit, request: LoginRequest) -> Result<Box<Opened>, Answer> {
+/// Decides one login. `helo`: the name the client gave itself. An `Err` is an answer for the client, never `Opened`.
+pub(super) async fn login(visit: &Visit, request: LoginRequest, helo: Option<&str>) -> Result<Box<Opened>, Answer> {
     let began = Instant::now();
     let password = match &request.credential {
         Credential::Password(password) => Some(password),
@@ -58,7 +58,7 @@ pub(super) async fn login(visit: &Visit, request: LoginRequest) -> Result<Box<Op
         return Err(Answer::Unavailable);
     };
     let Some(password) = password else { return Err(Answer::Denied) };
-    match cell::open(visit, &identity, &id, password).await {
+    match cell::open(visit, &identity, &id, password, helo).await {
         Ok(cell) => {
             event::MailSessionOpened {
                 protocol: visit.offer.protocol.as_str(),

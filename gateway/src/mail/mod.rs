@@ -6,10 +6,12 @@
 
 mod cell;
 mod driver;
+mod leg;
 mod login;
 mod offer;
 mod plain;
 mod relay;
+mod submission;
 
 pub(crate) use driver::serve;
 pub(crate) use offer::{Offer, refusal};

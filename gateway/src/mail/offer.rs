@@ -2,13 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use guichet_config::{MailMechanism, MailProtocol, MailTls};
+use guichet_config::{DataLines, MailMechanism, MailProtocol, MailTls};
 use guichet_proto::{
     Dialogue, Mechanism,
     imap::{ImapDialogue, ImapProfile},
     pop3::{Pop3Dialogue, Pop3Profile},
     sasl::Mechanisms,
     sieve::{SieveDialogue, SieveProfile},
+    smtp::{LineEnds, SubmissionDialogue, SubmissionProfile},
 };
 
 use super::driver::Visit;
@@ -19,16 +20,28 @@ pub(crate) struct Offer {
     pub(super) protocol: MailProtocol,
     pub(super) tls: MailTls,
     pub(super) mechanisms: Mechanisms,
+    /// Of use to submission only.
+    pub(super) line_ends: LineEnds,
 }
 
 impl Offer {
-    pub(crate) fn new(protocol: MailProtocol, tls: MailTls, mechanisms: &[MailMechanism]) -> Self {
+    pub(crate) fn new(
+        protocol: MailProtocol,
+        tls: MailTls,
+        mechanisms: &[MailMechanism],
+        data_lines: DataLines,
+    ) -> Self {
         let mechanism = |one: &MailMechanism| match one {
             MailMechanism::Command => Mechanism::Login,
             MailMechanism::Plain => Mechanism::Plain,
             MailMechanism::Login => Mechanism::SaslLogin,
         };
-        Self { protocol, tls, mechanisms: mechanisms.iter().map(mechanism).collect() }
+        let line_ends = match data_lines {
+            DataLines::Reject => LineEnds::Reject,
+            DataLines::Normalise => LineEnds::Normalise,
+            DataLines::Off => LineEnds::Off,
+        };
+        Self { protocol, tls, mechanisms: mechanisms.iter().map(mechanism).collect(), line_ends }
     }
 
     /// How long a logged-in session may be silent.
@@ -36,7 +49,7 @@ impl Offer {
         Duration::from_secs(match self.protocol {
             // RFC 9051 §5.4, RFC 5804 §1.1: at least 30 minutes.
             MailProtocol::Imap | MailProtocol::Sieve => 35 * 60,
-            // RFC 1939 §3: at least 10 minutes. RFC 5321 §4.5.3.2: 10 minutes behind the end of a message.
+            // RFC 1939 §3: at least 10 minutes. The relay of submission keeps its own time.
             MailProtocol::Pop3 | MailProtocol::Submission => 11 * 60,
         })
     }
@@ -46,6 +59,11 @@ impl Offer {
 pub(super) trait Offered: Dialogue {
     /// What is said to this visit.
     fn profile(visit: &Visit, tls: bool) -> Arc<Self::Profile>;
+
+    /// The name the client gave itself, where there is one that a cell may want to know.
+    fn helo(&self) -> Option<&str> {
+        None
+    }
 }
 
 impl Offered for ImapDialogue {
@@ -89,13 +107,29 @@ impl Offered for SieveDialogue {
     }
 }
 
+impl Offered for SubmissionDialogue {
+    fn profile(visit: &Visit, tls: bool) -> Arc<SubmissionProfile> {
+        let config = &visit.snapshot.config;
+        Arc::new(SubmissionProfile {
+            tls,
+            mechanisms: visit.offer.mechanisms,
+            extensions: visit.extensions,
+            login_deadline: config.limits.login_deadline,
+            hostname: config.public.hostname.as_str().into(),
+        })
+    }
+
+    fn helo(&self) -> Option<&str> {
+        self.client_name()
+    }
+}
+
 /// Turns a connection away before TLS, in the protocol's words.
 pub(crate) fn refusal(protocol: MailProtocol) -> &'static [u8] {
     match protocol {
         MailProtocol::Imap => ImapDialogue::refuse_connection(),
         MailProtocol::Pop3 => Pop3Dialogue::refuse_connection(),
         MailProtocol::Sieve => SieveDialogue::refuse_connection(),
-        // RFC 5321 §4.2.3: the service closes the channel.
-        MailProtocol::Submission => b"421 4.7.0 Too many connections, try again later\r\n",
+        MailProtocol::Submission => SubmissionDialogue::refuse_connection(),
     }
 }

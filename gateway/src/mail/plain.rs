@@ -8,7 +8,8 @@ use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 
 use super::{
     cell::{Failure, announce, connect, start_tls},
-    relay::{About, Leg, Relay},
+    leg::Leg,
+    relay::{About, Relay},
 };
 use crate::{
     app::{App, Snapshot},

@@ -5,52 +5,20 @@
 //! is passed on as it came: close_notify as close_notify, a bare FIN as a bare FIN, a reset as a reset. The relay never
 //! says anything itself: it cannot know where in the protocol it is.
 
-use std::{
-    cell::RefCell,
-    io::{self, BufRead, IoSlice, Write},
-    net::{Shutdown, SocketAddr},
-    pin::pin,
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use guichet_config::{Address, CellId, ListenerId, TenantId};
-use rustls::Connection;
-use socket2::SockRef;
 use tokio::{
     io::Interest,
-    net::TcpStream,
     time::{Instant, sleep_until},
 };
 
+use super::leg::{Ending, Leg, SCRATCH};
 use crate::{
     app::App,
     listener::Seat,
     telemetry::{METRICS, event},
 };
-
-/// One side of a relay.
-pub(super) struct Leg {
-    tcp: TcpStream,
-    tls: Option<Box<Connection>>,
-    /// Taken from the other side and not sent yet; only without TLS, which keeps its own.
-    unsent: Vec<u8>,
-    /// Will send nothing more.
-    ended: Option<Ending>,
-    /// close_notify is queued or not wanted; FIN follows when all is sent.
-    closing: bool,
-    /// FIN is sent.
-    shut: bool,
-}
-
-/// How a side stopped sending.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ending {
-    /// close_notify; or FIN where there is no TLS.
-    Clean,
-    /// FIN without close_notify: what came may be cut short.
-    Bare,
-}
 
 /// What the log line at the end tells.
 #[derive(Debug)]
@@ -78,157 +46,6 @@ pub(super) struct Relay {
     about: Box<About>,
     seat: Seat,
     app: Arc<App>,
-}
-
-impl Leg {
-    pub(super) fn new(tcp: TcpStream, tls: Option<Connection>) -> Self {
-        let tls = tls.map(|mut tls| {
-            // What may wait in it is bounded here: nothing is added while something waits.
-            tls.set_buffer_limit(None);
-            Box::new(tls)
-        });
-        Self { tcp, tls, unsent: Vec::new(), ended: None, closing: false, shut: false }
-    }
-
-    fn blocked(&self) -> bool {
-        self.tls.as_ref().is_some_and(|tls| tls.wants_write()) || !self.unsent.is_empty()
-    }
-
-    /// Takes bytes for this side; all of them.
-    fn take(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if let Some(tls) = &mut self.tls {
-            return tls.writer().write_all(bytes);
-        }
-        let mut rest = bytes;
-        while self.unsent.is_empty() && !rest.is_empty() {
-            match self.tcp.try_write(rest) {
-                Ok(sent) => rest = rest.get(sent..).unwrap_or_default(),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error),
-            }
-        }
-        self.unsent.extend_from_slice(rest);
-        Ok(())
-    }
-
-    /// Sends what waits, as far as the socket takes it.
-    fn flush(&mut self) -> io::Result<()> {
-        while self.blocked() {
-            let sent = match &mut self.tls {
-                Some(tls) => tls.write_tls(&mut Outlet(&self.tcp)),
-                None => self.tcp.try_write(&self.unsent),
-            };
-            match sent {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(sent) if self.tls.is_none() => {
-                    self.unsent.drain(..sent);
-                    if self.unsent.is_empty() {
-                        // An idle relay holds no buffer.
-                        self.unsent = Vec::new();
-                    }
-                }
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
-    /// Ends our sending, when all is sent: close_notify if the other side ended cleanly, then FIN.
-    fn close(&mut self, how: Ending) -> io::Result<()> {
-        if !self.closing {
-            self.closing = true;
-            if let (Some(tls), Ending::Clean) = (&mut self.tls, how) {
-                tls.send_close_notify();
-            }
-        }
-        self.flush()?;
-        if !self.blocked() && !self.shut {
-            self.shut = true;
-            SockRef::from(&self.tcp).shutdown(Shutdown::Write)?;
-        }
-        Ok(())
-    }
-
-    /// The drop that follows sends RST instead of FIN.
-    fn abort(&self) {
-        let _ = SockRef::from(&self.tcp).set_linger(Some(Duration::ZERO));
-    }
-
-    /// What is worth waiting for on this socket.
-    fn interest(&self, readable: bool) -> Option<Interest> {
-        match (readable && self.ended.is_none(), self.blocked()) {
-            (true, true) => Some(Interest::READABLE | Interest::WRITABLE),
-            (true, false) => Some(Interest::READABLE),
-            (false, true) => Some(Interest::WRITABLE),
-            (false, false) => None,
-        }
-    }
-}
-
-/// One read of `from`, all of it into `to`. Plaintext bytes moved; `None`: nothing to read now.
-fn pump(from: &mut Leg, to: &mut Leg, scratch: &mut [u8], discard: bool) -> io::Result<Option<usize>> {
-    let read = match from.tcp.try_read(scratch) {
-        Ok(0) => {
-            from.ended = Some(if from.tls.is_some() { Ending::Bare } else { Ending::Clean });
-            return Ok(Some(0));
-        }
-        Ok(read) => read,
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let mut bytes: &[u8] = scratch.get(..read).unwrap_or_default();
-    let Some(tls) = &mut from.tls else {
-        if !discard {
-            to.take(bytes)?;
-        }
-        return Ok(Some(read));
-    };
-    let mut moved = 0;
-    while !bytes.is_empty() {
-        // Takes at most 4 KiB at a time, into a buffer that shrinks again.
-        if tls.read_tls(&mut bytes)? == 0 {
-            break;
-        }
-        let state = match tls.process_new_packets() {
-            Ok(state) => state,
-            Err(error) => {
-                // Its alert, as far as it goes.
-                let _ = tls.write_tls(&mut Outlet(&from.tcp));
-                return Err(io::Error::new(io::ErrorKind::InvalidData, error));
-            }
-        };
-        moved += drain(tls, to, discard)?;
-        if state.peer_has_closed() {
-            from.ended = Some(Ending::Clean);
-            break;
-        }
-    }
-    Ok(Some(moved))
-}
-
-/// Moves the plaintext that waits in a TLS state.
-fn drain(tls: &mut Connection, to: &mut Leg, discard: bool) -> io::Result<usize> {
-    let mut moved = 0;
-    loop {
-        let mut reader = tls.reader();
-        let length = match reader.fill_buf() {
-            Ok(chunk) => {
-                if !discard {
-                    to.take(chunk)?;
-                }
-                chunk.len()
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-            Err(error) => return Err(error),
-        };
-        if length == 0 {
-            return Ok(moved);
-        }
-        reader.consume(length);
-        moved += length;
-    }
 }
 
 impl Relay {
@@ -269,16 +86,13 @@ impl Relay {
     fn open(&mut self, to_cell: &[u8], to_client: &[u8]) -> io::Result<()> {
         self.cell.take(to_cell)?;
         self.to_cell += to_cell.len() as u64;
-        if let Some(tls) = &mut self.client.tls {
-            self.to_cell += drain(tls, &mut self.cell, false)? as u64;
-        }
+        self.to_cell += self.client.drain(|bytes| self.cell.take(bytes))? as u64;
         self.client.take(to_client)?;
         self.to_client += to_client.len() as u64;
-        if let Some(tls) = &mut self.cell.tls {
-            self.to_client += drain(tls, &mut self.client, false)? as u64;
-        }
+        self.to_client += self.cell.drain(|bytes| self.client.take(bytes))? as u64;
         self.cell.flush()?;
-        self.client.flush()
+        self.client.flush()?;
+        Ok(())
     }
 
     async fn relay(&mut self) -> &'static str {
@@ -371,7 +185,8 @@ impl Relay {
                 if client.ended.is_none() && !cell.blocked() {
                     // A cell that is gone takes nothing more: the rest is read and dropped, so that our end arrives.
                     let gone = cell.ended.is_some();
-                    if let Some(bytes) = pump(client, cell, scratch, gone).map_err(|e| ("client_error", e))? {
+                    let sink = |bytes: &[u8]| if gone { Ok(()) } else { cell.take(bytes) };
+                    if let Some(bytes) = client.pump(scratch, sink).map_err(|e| ("client_error", e))? {
                         round = true;
                         if !gone {
                             self.to_cell += bytes as u64;
@@ -381,7 +196,8 @@ impl Relay {
                     cell.flush().map_err(|e| ("cell_error", e))?;
                 }
                 if cell.ended.is_none() && !client.blocked() {
-                    if let Some(bytes) = pump(cell, client, scratch, client.shut).map_err(|e| ("cell_error", e))? {
+                    let sink = |bytes: &[u8]| if client.shut { Ok(()) } else { client.take(bytes) };
+                    if let Some(bytes) = cell.pump(scratch, sink).map_err(|e| ("cell_error", e))? {
                         round = true;
                         self.to_client += bytes as u64;
                         METRICS.relay_to_client_bytes.inc_by(bytes as u64);
@@ -415,30 +231,6 @@ impl Relay {
     }
 }
 
-/// Lets rustls write to a socket without waiting.
-struct Outlet<'a>(&'a TcpStream);
-
-impl Write for Outlet<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.try_write(bytes)
-    }
-
-    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.0.try_write_vectored(slices)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-thread_local! {
-    /// One for each worker, for all its relays: nothing stays in it between two looks.
-    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_BYTES].into());
-}
-
-/// Four full TLS records.
-const SCRATCH_BYTES: usize = 64 * 1024;
 /// Reads in a row before other connections get the worker.
 const ROUNDS: usize = 16;
 /// After the client stopped sending: how long the cell may go on.

@@ -10,6 +10,7 @@ use std::{
 
 use guichet_auth::{Decision, Identity, Outcome, Protocol, availability::IdpState};
 use guichet_config::{CellId, ListenerId, TenantId};
+use guichet_proto::smtp::Message;
 use tracing::{debug, error, info, warn};
 
 use super::METRICS;
@@ -288,6 +289,60 @@ impl MailSessionEnded<'_> {
             to_cell = self.to_cell, to_client = self.to_client, seconds = self.lasted.as_secs(), end = self.end,
             "A mail session ended."
         );
+    }
+}
+
+/// A cell gave its word on a message.
+#[derive(Debug)]
+pub struct MessageSubmitted<'a> {
+    /// Names the connection.
+    pub session: &'a str,
+    /// From where.
+    pub client: SocketAddr,
+    /// Who, of which institution.
+    pub user: Option<(&'a str, &'a str)>,
+    /// Cell.
+    pub cell: &'a CellId,
+    /// Envelope, length and the cell's reply; nothing of the text.
+    pub message: &'a Message,
+}
+
+impl MessageSubmitted<'_> {
+    /// Logs and counts.
+    pub fn emit(&self) {
+        let Message { sender, recipients, bytes, code, said, .. } = self.message;
+        let result = match *code {
+            ..300 => "accepted",
+            300..500 => "deferred",
+            500.. => "refused",
+        };
+        let (user, tenant) = self.user.unwrap_or_default();
+        METRICS.submission_messages.with_label_values(&[self.cell.as_str(), result]).inc();
+        info!(
+            session = self.session, client = %self.client, user, tenant, cell = %self.cell, sender, recipients, bytes,
+            code, said, result, "A message was submitted."
+        );
+    }
+}
+
+/// A message or recipient was put off by a limit.
+#[derive(Debug)]
+pub struct SubmissionLimited<'a> {
+    /// Names the connection.
+    pub session: &'a str,
+    /// Who.
+    pub user: &'a guichet_config::Address,
+    /// Institution.
+    pub tenant: &'a TenantId,
+    /// `messages_user`, `messages_tenant`, `recipients_user` or `recipients_tenant`.
+    pub scope: &'static str,
+}
+
+impl SubmissionLimited<'_> {
+    /// Logs and counts.
+    pub fn emit(&self) {
+        METRICS.limit_rejections.with_label_values(&[self.scope]).inc();
+        debug!(session = self.session, user = %self.user, tenant = %self.tenant, scope = self.scope, "A limit put off what a user submits.");
     }
 }
 

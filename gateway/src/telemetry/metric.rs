@@ -47,6 +47,7 @@ pub struct Metrics {
     pub mail_sessions_open: IntGaugeVec,
     pub mail_session_ends: IntCounterVec,
     pub mail_login_seconds: Histogram,
+    pub submission_messages: IntCounterVec,
     pub relay_to_cell_bytes: IntCounter,
     pub relay_to_client_bytes: IntCounter,
 
@@ -85,7 +86,7 @@ impl Metrics {
             listener_connections: counters(&r, "guichet_listener_connections_total", "Accepted connections.", &["listener"]),
             listener_connections_open: gauges(&r, "guichet_listener_connections_open", "Connections open now.", &["listener"]),
             listener_accept_errors: counters(&r, "guichet_listener_accept_errors_total", "Failed accepts.", &["listener"]),
-            limit_rejections: counters(&r, "guichet_limit_rejections_total", "Connections and logins turned away by a limit.", &["scope"]),
+            limit_rejections: counters(&r, "guichet_limit_rejections_total", "Connections, logins, messages and recipients turned away by a limit.", &["scope"]),
             proxy_header_rejections: counters(&r, "guichet_proxy_header_rejections_total", "Connections closed for their PROXY header.", &["listener", "reason"]),
 
             tls_handshakes: counters(&r, "guichet_tls_handshakes_total", "TLS handshakes with clients.", &["listener", "result"]),
@@ -104,6 +105,7 @@ impl Metrics {
             mail_sessions_open: gauges(&r, "guichet_mail_sessions_open", "Logged-in mail sessions now.", &["protocol"]),
             mail_session_ends: counters(&r, "guichet_mail_session_ends_total", "Ends of logged-in mail sessions.", &["protocol", "reason"]),
             mail_login_seconds: histogram(&r, "guichet_mail_login_seconds", "From a login command to the cell's welcome."),
+            submission_messages: counters(&r, "guichet_submission_messages_total", "Messages a cell gave its word on.", &["cell", "result"]),
             relay_to_cell_bytes: counter(&r, "guichet_relay_to_cell_bytes_total", "Bytes relayed from clients to cells."),
             relay_to_client_bytes: counter(&r, "guichet_relay_to_client_bytes_total", "Bytes relayed from cells to clients."),
 

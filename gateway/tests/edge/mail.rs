@@ -205,13 +205,3 @@ async fn a_relay_goes_where_the_sni_says_with_the_client_address_in_front() {
         Client::new(tls(TcpStream::connect(world.port("mx")).await.unwrap(), &world.roots()).await.unwrap());
     assert_eq!(client.rest().await.0, b"");
 }
-
-#[tokio::test]
-async fn submission_is_refused_by_the_check_and_not_half_served() {
-    let world = World::start("").await;
-    world.rewrite(
-        "[cell.main.submission]\nendpoints = [\"127.0.0.1:9\"]\n[listener.submission.msa]\nbind = [\"127.0.0.1:0\"]\n",
-    );
-    let refused = world.app.reload().await.unwrap_err();
-    assert!(refused.0.contains("listener.submission.msa: this version does not serve submission yet"), "{refused}");
-}

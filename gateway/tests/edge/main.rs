@@ -7,4 +7,5 @@ mod listeners;
 mod mail;
 mod placement;
 mod reload;
+mod submission;
 mod world;
