@@ -2,7 +2,8 @@
 //!
 //! [`driver`] is the only place where a dialogue meets a socket. [`login`] turns what the client asked into an answer: the
 //! decision, the placement, and a connection of the cell that is already logged in ([`cell`]). [`relay`] is what is left
-//! afterwards: two sockets and a TLS state. [`plain`] leads to the same relay without a login.
+//! afterwards: two sockets and a TLS state ([`leg`]). [`submission`] is what is left of SMTP, where every line is still read.
+//! [`plain`] leads to the same relay without a login.
 
 mod cell;
 mod driver;

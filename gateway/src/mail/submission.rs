@@ -132,6 +132,13 @@ impl Submission {
         loop {
             let (moved, more) = match self.progress() {
                 Ok(progress) => progress,
+                Err((CELL_ERROR, _)) => {
+                    // The client hears why; what the cell gave no word on it sends again.
+                    self.relay.on_cell_closed();
+                    self.cell.abort();
+                    self.part(RelayEnd::CellClosed).await;
+                    return CELL_ERROR;
+                }
                 Err((side, _)) => {
                     self.client.abort();
                     self.cell.abort();
@@ -354,8 +361,10 @@ fn of_client(error: io::Error) -> Broken {
 }
 
 fn of_cell(error: io::Error) -> Broken {
-    ("cell_error", error)
+    (CELL_ERROR, error)
 }
+
+const CELL_ERROR: &str = "cell_error";
 
 /// Rounds in a row before other connections get the worker.
 const ROUNDS: usize = 16;

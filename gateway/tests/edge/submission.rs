@@ -83,6 +83,7 @@ async fn converse(mut stream: BufReader<TcpStream>, notes: Arc<Mutex<Vec<String>
                 text = true;
                 "354 go on\r\n"
             }
+            "RCPT" if line.contains("<fatal@") => return None,
             "QUIT" => "221 2.0.0 bye\r\n",
             _ => "250 2.1.0 Ok\r\n",
         };
@@ -282,6 +283,26 @@ async fn a_wrong_password_is_one_and_none_is_taken_before_tls() {
     assert!(ask(&mut client, "EHLO laptop").await.starts_with("250"));
     assert_eq!(ask(&mut client, &auth(PASSWORD)).await, "235 2.7.0 Logged in");
     assert_eq!(cell.count("AUTH"), 1);
+}
+
+#[tokio::test]
+async fn what_is_pipelined_behind_the_login_is_read_and_a_cell_that_dies_is_told() {
+    let cell = Cell::start().await;
+    let world = start(&cell, "").await;
+    let mut client = connect(&world).await;
+    assert!(ask(&mut client, "EHLO laptop").await.starts_with("250"));
+    client.send(&format!("{}\r\nXCLIENT ADDR=192.0.2.1\r\nNOOP\r\n", auth(PASSWORD))).await;
+    for code in ["235", "5", "250"] {
+        assert!(client.line().await.starts_with(code));
+    }
+    assert!(ask(&mut client, "MAIL FROM:<alice@univ.example>").await.starts_with("250"));
+    assert!(ask(&mut client, "RCPT TO:<fatal@other.example>").await.starts_with("421 4.3.0"));
+    let (rest, end) = client.rest().await;
+    // A clean end: close_notify came.
+    assert!(rest.is_empty() && end.is_ok(), "{end:?}");
+    drop(client);
+    assert_eq!(cell.count("XCLIENT"), 1);
+    world.until(|app| app.connections.open() == 0).await;
 }
 
 #[tokio::test]
