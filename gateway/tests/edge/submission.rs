@@ -163,6 +163,7 @@ async fn a_message_goes_through_and_the_cell_knows_its_client() {
     assert_eq!(client.line().await, "250 2.0.0 Ok: queued as 4XYZ");
     assert_eq!(ask(&mut client, "QUIT").await, "221 2.0.0 bye");
     assert_eq!(client.rest().await.0, b"");
+    drop(client);
     cell.until_heard("<end>").await;
     let heard = cell.heard();
     assert!(heard[0].starts_with("EHLO localhost"), "{heard:?}");
