@@ -165,7 +165,7 @@ impl SubmissionRelay {
             Verb::Helo => self.forward(Sent::Helo, b"RSET\r\n"),
             Verb::Mail => self.ask(Sent::Mail, command),
             // Behind a MAIL that was refused here: a verdict would count recipients of nothing.
-            Verb::Rcpt if self.sender.is_none() && self.transaction.is_none() => self.own("503 5.5.1 MAIL first"),
+            Verb::Rcpt if !self.has_mail() => self.own("503 5.5.1 MAIL first"),
             Verb::Rcpt => self.ask(Sent::Rcpt, command),
             Verb::Data => {
                 self.forward(Sent::Data, b"DATA\r\n");
@@ -189,6 +189,16 @@ impl SubmissionRelay {
             Verb::Bdat => self.last(reply::NOT_HERE, RelayEnd::FramingLost),
             Verb::Unknown => self.refuse(reply::UNKNOWN_COMMAND),
         }
+    }
+
+    /// Whether a MAIL stands that no RSET behind it takes back, answered yet or not.
+    fn has_mail(&self) -> bool {
+        let pending = self.due.iter().rev().find_map(|due| match due {
+            Due::Cell(Sent::Mail) => Some(true),
+            Due::Cell(Sent::Rset | Sent::Ehlo | Sent::Helo) => Some(false),
+            _ => None,
+        });
+        pending.unwrap_or(self.transaction.is_some())
     }
 
     fn ask(&mut self, sent: Sent, command: &Command<'_>) {
