@@ -1,6 +1,9 @@
 //! Dovecot as a cell: IMAP, POP3 and ManageSieve with TLS, a master user, mail in Maildir.
 
-use std::{path::PathBuf, process::Command};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use crate::{
     daemon::{Daemon, Signal},
@@ -28,6 +31,7 @@ pub struct Dovecot {
     sieve: u16,
     ca: PathBuf,
     mail: PathBuf,
+    sasl: PathBuf,
     master_password: PathBuf,
 }
 
@@ -66,6 +70,7 @@ impl Dovecot {
         let master_password = dir.join("master.password");
         write_secret(&master_password, MASTER.1);
 
+        let sasl = scratch.join("sasl");
         let conf = dir.join("dovecot.conf");
         std::fs::write(
             &conf,
@@ -130,6 +135,11 @@ service pop3-login {{
     ssl = yes
   }}
 }}
+service auth {{
+  unix_listener {sasl} {{
+    mode = 0666
+  }}
+}}
 service managesieve-login {{
   chroot =
   inet_listener sieve {{
@@ -144,6 +154,7 @@ plugin {{
                 dir = dir.display(),
                 crt = files.certificate.display(),
                 key = files.key.display(),
+                sasl = sasl.display(),
                 mail = mail.display(),
                 uid = owner_part(owner.as_deref(), "-u"),
                 gid = owner_part(owner.as_deref(), "-g"),
@@ -166,10 +177,21 @@ plugin {{
             sieve,
             ca: world.pki().ca(),
             mail,
+            sasl,
             master_password,
         };
         cell.daemon.wait_ready(|_| listens(imaps));
         cell
+    }
+
+    /// Name of the cell.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Socket where other servers of the cell ask for a login.
+    pub fn sasl(&self) -> &Path {
+        &self.sasl
     }
 
     /// Port of IMAP with STARTTLS.
@@ -189,11 +211,16 @@ plugin {{
 
     /// `[cell.NAME.pop3]` and `[cell.NAME.sieve]`, entered as master, the client's address told by XCLIENT.
     pub fn config_more_master(&self) -> String {
-        let login = format!("username = \"{}\"\npassword_file = \"{}\"\n", MASTER.0, self.master_password.display());
-        let name = &self.name;
+        self.config_more() + &self.login_master("pop3") + &self.login_master("sieve")
+    }
+
+    /// `[cell.NAME.PROTOCOL.login.master]`.
+    pub fn login_master(&self, protocol: &str) -> String {
         format!(
-            "{}[cell.{name}.pop3.login.master]\n{login}[cell.{name}.sieve.login.master]\n{login}",
-            self.config_more()
+            "[cell.{}.{protocol}.login.master]\nusername = \"{}\"\npassword_file = \"{}\"\n",
+            self.name,
+            MASTER.0,
+            self.master_password.display()
         )
     }
 
@@ -221,13 +248,7 @@ tls.starttls = {{ ca = "{ca}", name = "{name}.cell.test" }}
 
     /// `[cell.NAME.imap]` for implicit TLS, the gateway logging in as master, the endpoint at `port`.
     pub fn config_master(&self, port: u16) -> String {
-        format!(
-            "{}\n[cell.{}.imap.login.master]\nusername = \"{}\"\npassword_file = \"{}\"\n",
-            self.config(port),
-            self.name,
-            MASTER.0,
-            self.master_password.display()
-        )
+        self.config(port) + &self.login_master("imap")
     }
 
     /// As [`Dovecot::config_master`], but with the password the user gave.

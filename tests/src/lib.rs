@@ -1,9 +1,9 @@
 //! The harness of the stories: a small world of real servers on free loopback ports, and the real gateway in front.
 //!
 //! A [`World`] is a folder with a certificate authority. Peers live in it, each a [`Daemon`] that ends with the test
-//! process, however that ends: [`Slapd`] (OpenLDAP), [`Dovecot`] (an IMAP cell), [`SimpleSaml`] (an identity provider),
-//! [`WebCell`] (aiohttp) and [`Gateway`] (the built `guichet`). Clients are as real: [`Curl`], [`openssl`],
-//! [`python`](fn@python) with `imapclient`, and [`Browser`] (Chromium).
+//! process, however that ends: [`Slapd`] (OpenLDAP), [`Dovecot`] (an IMAP cell), [`Postfix`] (its submission),
+//! [`SimpleSaml`] (an identity provider), [`WebCell`] (aiohttp) and [`Gateway`] (the built `guichet`). Clients are as
+//! real: [`Curl`], [`openssl`], [`python`](fn@python) with `imapclient`, and [`Browser`] (Chromium).
 //!
 //! Everything here blocks and returns `expect`-style panics: a harness that cannot start a peer has nothing to test.
 //! Waiting is always for an event with a bound ([`wait`]), never for a time.
@@ -16,6 +16,7 @@ mod gateway;
 mod house;
 mod imap;
 mod pki;
+mod postfix;
 mod relay;
 mod simplesaml;
 mod slapd;
@@ -31,6 +32,7 @@ pub use gateway::{Gateway, HOST, Settings, guichet};
 pub use house::{ALICE, BOB, CAROL, ERIN, GHOST, House, LOU, MALLORY, Person};
 pub use imap::{Dialogue, openssl};
 pub use pki::{Files, Pki};
+pub use postfix::Postfix;
 pub use relay::Relay;
 pub use simplesaml::{Login, SimpleSaml};
 pub use slapd::{BASE, Slapd};

@@ -2,7 +2,10 @@
 
 use std::process::Command;
 
-use guichet_tests::{Browser, Curl, Dialogue, Dovecot, Login, Relay, SimpleSaml, Slapd, WebCell, World, python, run};
+use guichet_tests::{
+    Browser, Curl, Dialogue, Dovecot, Login, MASTER, Postfix, Relay, SimpleSaml, Slapd, WebCell, World, python, run,
+    run_with_input,
+};
 
 #[test]
 fn slapd_checks_passwords_over_starttls_and_refuses_a_locked_account() {
@@ -56,6 +59,60 @@ fn dovecot_serves_a_mailbox_to_its_owner_and_to_the_master_user() {
     assert!(through.expect("* OK").contains("STARTTLS"));
     relay.refuse();
     assert!(through.line().is_none());
+}
+
+#[test]
+fn postfix_takes_mail_from_the_owner_of_a_mailbox_and_from_the_master_user_only() {
+    let world = World::new("peer-postfix");
+    let logins = Dovecot::start(&world, "alpha", &[("alice@univ-a.test", "cell-password")]);
+    let mut cell = Postfix::start(&world, &logins);
+    let send = |url: &str, options: &[&str], subject: &str| {
+        let mut curl = Curl::trusting(&world, "alpha.cell.test").command();
+        curl.args(["--ssl-reqd", "--url", url, "--mail-from", "alice@univ-a.test", "-T", "-"])
+            .args(["--mail-rcpt", "bob@univ-a.test", "--mail-rcpt", "carol@labo-b.test"])
+            .args(options);
+        run_with_input(&mut curl, format!("Subject: {subject}\r\n\r\nBonjour\r\n").as_bytes()).status.code()
+    };
+    let clear = format!("smtp://alpha.cell.test:{}", cell.submission());
+    let tls = format!("smtps://alpha.cell.test:{}", cell.submissions());
+    let master = format!("{}:{}", MASTER.0, MASTER.1);
+    assert_eq!(send(&clear, &["-u", "alice@univ-a.test:cell-password"], "by-password"), Some(0), "{}", cell.log());
+    let entered = ["-u", &master, "--sasl-authzid", "alice@univ-a.test", "--login-options", "AUTH=PLAIN"];
+    assert_eq!(send(&tls, &entered, "by-master"), Some(0), "{}", cell.log());
+    assert_eq!(send(&tls, &["-u", "alice@univ-a.test:wrong"], "by-nobody"), Some(67));
+    assert_ne!(send(&tls, &[], "without-login"), Some(0));
+    cell.wait_log(&["client=", "sasl_method=PLAIN", "sasl_username=alice@univ-a.test"]);
+
+    // What a gateway has to prevent works here: an address by XCLIENT, and a second message behind bare line ends.
+    let mut through = Dialogue::tls(cell.submissions(), "alpha.cell.test", &world.pki().ca());
+    through.expect("220 ");
+    through.send("EHLO story.test\r\n");
+    through.expect("250-XCLIENT");
+    through.expect("250 ");
+    through.send("XCLIENT ADDR=203.0.113.7\r\n");
+    through.expect("220 ");
+    through.send("EHLO story.test\r\n");
+    through.expect("250 ");
+    through.send("AUTH PLAIN AGFsaWNlQHVuaXYtYS50ZXN0AGNlbGwtcGFzc3dvcmQ=\r\n");
+    through.expect("235 ");
+    through.send("MAIL FROM:<alice@univ-a.test>\r\nRCPT TO:<bob@univ-a.test>\r\nDATA\r\n");
+    through.expect("354 ");
+    through.send(
+        "Subject: outside\r\n\r\nfirst\n.\r\nMAIL FROM:<alice@univ-a.test>\r\nRCPT TO:<bob@univ-a.test>\r\n\
+         DATA\r\nSubject: smuggled\r\n\r\nsecond\r\n.\r\nQUIT\r\n",
+    );
+    through.expect("221 ");
+    cell.wait_log(&["client=unknown[203.0.113.7]", "sasl_username=alice@univ-a.test"]);
+
+    cell.stop();
+    cell.restart();
+    cell.wait_settled();
+    for (subject, copies) in
+        [("by-password", 2), ("by-master", 2), ("by-nobody", 0), ("without-login", 0), ("outside", 1), ("smuggled", 1)]
+    {
+        assert_eq!(cell.delivered(&format!("Subject: {subject}")).len(), copies, "{subject}\n{}", cell.log());
+    }
+    assert_eq!(cell.delivered("Delivered-To: carol@labo-b.test").len(), 2);
 }
 
 #[test]
