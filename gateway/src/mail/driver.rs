@@ -219,9 +219,12 @@ async fn send<S: AsyncWrite + Unpin>(stream: &mut S, reply: &[u8]) -> bool {
 }
 
 fn hand_off(stream: TlsStream<TcpStream>, input: &InputBuf, opened: login::Opened, visit: Visit, seat: Seat) {
+    // Not before: a client that goes away between the cell's welcome and here never had a session.
+    let protocol = visit.offer.protocol.as_str();
+    event::MailSessionOpened { protocol, cell: &opened.cell.id, took: Some(opened.took) }.emit();
     let (tcp, tls) = stream.into_inner();
     let about = relay::About {
-        protocol: visit.offer.protocol.as_str(),
+        protocol,
         name: visit.name,
         listener: visit.peer.listener,
         client: visit.peer.client,

@@ -1,5 +1,7 @@
 //! From a login request to an answer: decide, place, and log in at the cell.
 
+use std::time::Duration;
+
 use guichet_auth::{Attempt, AuthMethod, Decision, DenyReason, Identity, Outcome, Protocol, Source, UnavailableReason};
 use guichet_config::{Address, MailProtocol, Secret};
 use guichet_proto::{Answer, Credential, LoginRequest, SecretText};
@@ -15,6 +17,8 @@ use crate::telemetry::{METRICS, event};
 pub(super) struct Opened {
     pub(super) identity: Identity,
     pub(super) cell: OpenCell,
+    /// From the login command to the cell's welcome.
+    pub(super) took: Duration,
 }
 
 impl Opened {
@@ -59,15 +63,7 @@ pub(super) async fn login(visit: &Visit, request: LoginRequest, helo: Option<&st
     };
     let Some(password) = password else { return Err(Answer::Denied) };
     match cell::open(visit, &identity, &id, password, helo).await {
-        Ok(cell) => {
-            event::MailSessionOpened {
-                protocol: visit.offer.protocol.as_str(),
-                cell: &id,
-                took: Some(began.elapsed()),
-            }
-            .emit();
-            Ok(Box::new(Opened { identity, cell }))
-        }
+        Ok(cell) => Ok(Box::new(Opened { identity, cell, took: began.elapsed() })),
         Err(failure) => {
             let cell::Failure { reason, detail } = &failure;
             event::CellLoginFailed { session: &visit.name, identity: &identity, cell: &id, reason, detail }.emit();
