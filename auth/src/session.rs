@@ -5,7 +5,7 @@
 //! reuse, however many a ring key seals. The plaintext is a JSON array; its format version is part of the HKDF
 //! context, so a cookie of another version is simply foreign.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
@@ -135,11 +135,19 @@ pub enum SealError {
 }
 
 /// Seals and opens cookies of one host.
-#[derive(Debug)]
 pub struct Sealer {
     /// Newest first, never empty.
     keys: Vec<SealKey>,
     host: String,
+    /// Sessions opened lately by their whole cookie: a browser sends the same one with every request. Holds only what
+    /// was opened under `keys`, and goes with them; ends and revocations are looked at each time.
+    opened: moka::sync::Cache<Box<str>, Arc<Session>>,
+}
+
+impl std::fmt::Debug for Sealer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sealer").field("keys", &self.keys).field("host", &self.host).finish_non_exhaustive()
+    }
 }
 
 impl Sealer {
@@ -149,7 +157,7 @@ impl Sealer {
         if keys.is_empty() {
             keys.push(SealKey { kid: 0, key: Secret::new(random::<32>().to_vec()) });
         }
-        Self { keys, host: host.to_owned() }
+        Self { keys, host: host.to_owned(), opened: moka::sync::Cache::new(OPENED_MAX) }
     }
 
     /// The cookie value of a session.
@@ -174,11 +182,23 @@ impl Sealer {
     ///
     /// # Errors
     /// Foreign or ended.
-    pub fn open_session(&self, cookie: &str, now: WallTime) -> Result<Session, SealError> {
+    pub fn open_session(&self, cookie: &str, now: WallTime) -> Result<Arc<Session>, SealError> {
+        let session = match self.opened.get(cookie) {
+            Some(session) => session,
+            None => {
+                let session = Arc::new(self.read_session(cookie)?);
+                self.opened.insert(cookie.into(), Arc::clone(&session));
+                session
+            }
+        };
+        if session.ended(now) { Err(SealError::Ended) } else { Ok(session) }
+    }
+
+    fn read_session(&self, cookie: &str) -> Result<Session, SealError> {
         let SessionWire(sid, address, tenant, category, cell, method, issued, ends, idle_ends) =
             self.open(Kind::Session, cookie)?;
         let sid = URL_SAFE_NO_PAD.decode(sid).ok().and_then(|sid| sid.try_into().ok());
-        let session = Session {
+        Ok(Session {
             sid: sid.ok_or(SealError::Foreign)?,
             address: address.parse().map_err(|_| SealError::Foreign)?,
             tenant: tenant.parse().map_err(|_| SealError::Foreign)?,
@@ -194,8 +214,7 @@ impl Sealer {
             issued: WallTime(issued),
             ends: WallTime(ends),
             idle_ends: WallTime(idle_ends),
-        };
-        if session.ended(now) { Err(SealError::Ended) } else { Ok(session) }
+        })
     }
 
     /// The cookie value of a pending login.
@@ -324,6 +343,9 @@ const SALT_BYTES: usize = 16;
 
 /// Longer values are not looked at: what we seal stays below.
 const COOKIE_BYTES_MAX: usize = 1024;
+
+/// Sessions kept open: under a KiB each.
+const OPENED_MAX: u64 = 16_384;
 
 #[cfg(test)]
 mod tests;
