@@ -50,7 +50,7 @@ pub fn http1_gate(bytes: &[u8], cuts: &[usize]) {
         };
         assert_eq!(verdict, whole, "cut at {cuts:?}");
     }
-    if let Gate::Pass { length } = whole {
+    if let Gate::Pass { length, .. } = whole {
         let head = bytes.get(..length).expect("a head is part of its input");
         assert!(length <= http1::HEAD_BYTES_MAX && head.ends_with(b"\r\n\r\n"));
         assert_eq!(http1::inspect(head, 0), whole, "what passes passes alone");

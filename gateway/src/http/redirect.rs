@@ -17,7 +17,7 @@ pub(crate) async fn connection(mut stream: TcpStream, peer: &Peer, app: &Arc<App
         let mut head = Vec::new();
         let answer = loop {
             match http1::inspect(&head, 0) {
-                Gate::Pass { length } => break redirect(head.get(..length).unwrap_or_default(), &origin),
+                Gate::Pass { length, .. } => break redirect(head.get(..length).unwrap_or_default(), &origin),
                 Gate::Refuse { status, kind } => {
                     super::event::refused_head(kind);
                     break refusal(status);

@@ -5,6 +5,7 @@
 
 use std::{
     fmt, io,
+    ops::ControlFlow,
     os::fd::AsRawFd,
     pin::Pin,
     sync::Arc,
@@ -97,7 +98,12 @@ impl WebStream {
         if self.input.is_empty() && !self.park(idle).await {
             return Head::Closed;
         }
-        match tokio::time::timeout(deadline, self.read_head()).await {
+        // Most heads come whole: no timer for them.
+        let looked = match self.look(0) {
+            ControlFlow::Continue(looked) => looked,
+            ControlFlow::Break(head) => return head,
+        };
+        match tokio::time::timeout(deadline, self.read_head(looked)).await {
             Ok(head) => head,
             Err(_) => Head::Refuse { status: 408, kind: "head_deadline" },
         }
@@ -118,33 +124,40 @@ impl WebStream {
         }
     }
 
-    async fn read_head(&mut self) -> Head {
-        let mut looked = 0;
+    async fn read_head(&mut self, mut looked: usize) -> Head {
         loop {
-            // RFC 9112 §2.2: empty lines before a request are skipped; two are enough for any real client.
-            if looked == 0 {
-                for _ in 0..2 {
-                    if self.input.starts_with(b"\r\n") {
-                        self.input.advance(2);
-                    }
-                }
-            }
-            match http1::inspect(&self.input, looked) {
-                Gate::Pass { length } => {
-                    self.bodyless = is_bodyless(self.input.get(..length).unwrap_or_default());
-                    self.released = if self.bodyless { length } else { self.input.len() };
-                    return Head::Ready;
-                }
-                Gate::Refuse { status, kind } => return Head::Refuse { status, kind },
-                Gate::More if self.input.len() > http1::HEAD_BYTES_MAX => {
-                    return Head::Refuse { status: 431, kind: "head_too_large" };
-                }
-                Gate::More => looked = self.input.len(),
-            }
             match self.tls.read_buf(&mut self.input).await {
                 Ok(read) if read > 0 => {}
                 _ => return Head::Closed,
             }
+            match self.look(looked) {
+                ControlFlow::Continue(now) => looked = now,
+                ControlFlow::Break(head) => return head,
+            }
+        }
+    }
+
+    /// Looks at what has come, from where the last look ended: a verdict, or how far it looked.
+    fn look(&mut self, looked: usize) -> ControlFlow<Head, usize> {
+        // RFC 9112 §2.2: empty lines before a request are skipped; two are enough for any real client.
+        if looked == 0 {
+            for _ in 0..2 {
+                if self.input.starts_with(b"\r\n") {
+                    self.input.advance(2);
+                }
+            }
+        }
+        match http1::inspect(&self.input, looked) {
+            Gate::Pass { length, bodyless } => {
+                self.bodyless = bodyless;
+                self.released = if bodyless { length } else { self.input.len() };
+                ControlFlow::Break(Head::Ready)
+            }
+            Gate::Refuse { status, kind } => ControlFlow::Break(Head::Refuse { status, kind }),
+            Gate::More if self.input.len() > http1::HEAD_BYTES_MAX => {
+                ControlFlow::Break(Head::Refuse { status: 431, kind: "head_too_large" })
+            }
+            Gate::More => ControlFlow::Continue(self.input.len()),
         }
     }
 
@@ -193,14 +206,6 @@ impl WebStream {
         self.output = Vec::new();
         Poll::Ready(Ok(()))
     }
-}
-
-/// Whether a clean head announces neither a body nor an upgrade: then bytes behind it are the next request.
-fn is_bodyless(head: &[u8]) -> bool {
-    !head.split(|byte| *byte == b'\n').any(|line| {
-        let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
-        [&b"content-length"[..], b"transfer-encoding", b"upgrade"].iter().any(|known| name.eq_ignore_ascii_case(known))
-    })
 }
 
 impl AsyncRead for WebStream {
@@ -326,16 +331,3 @@ const GOODBYE: Duration = Duration::from_secs(2);
 const LINGER: Duration = Duration::from_secs(2);
 /// More than the buffers of both sockets hold, so that the client comes to read before we close.
 const LINGER_BYTES_MAX: usize = 64 << 20;
-
-#[cfg(test)]
-mod tests {
-    use super::is_bodyless;
-
-    #[test]
-    fn only_heads_without_framing_or_upgrade_are_bodyless() {
-        assert!(is_bodyless(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"));
-        assert!(!is_bodyless(b"PUT / HTTP/1.1\r\nContent-Length: 3\r\n\r\n"));
-        assert!(!is_bodyless(b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n"));
-        assert!(!is_bodyless(b"GET / HTTP/1.1\r\nUPGRADE: websocket\r\n\r\n"));
-    }
-}

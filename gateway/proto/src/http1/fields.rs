@@ -19,6 +19,7 @@ pub(super) struct Fields<'a> {
     host: Option<&'a [u8]>,
     has_length: bool,
     has_coding: bool,
+    has_upgrade: bool,
 }
 
 impl<'a> Fields<'a> {
@@ -32,7 +33,7 @@ impl<'a> Fields<'a> {
         if matches!(line.first(), Some(b' ' | b'\t')) {
             return Err(Refusal::bad("obs_fold"));
         }
-        let colon = line.iter().position(|byte| *byte == b':').ok_or(Refusal::bad("field_without_colon"))?;
+        let colon = memchr::memchr(b':', line).ok_or(Refusal::bad("field_without_colon"))?;
         let (name, value) = line.split_at_checked(colon).unwrap_or_default();
         let value = value.get(1..).unwrap_or_default();
         if matches!(name.last(), Some(b' ' | b'\t')) {
@@ -41,7 +42,8 @@ impl<'a> Fields<'a> {
         if name.is_empty() || !name.iter().all(|byte| is_token_byte(*byte)) {
             return Err(Refusal::bad("field_name"));
         }
-        if value.iter().any(|byte| byte.is_ascii_control() && *byte != b'\t') {
+        // Every byte is looked at, so that the compiler can take many at once.
+        if value.iter().fold(false, |found, byte| found | (byte.is_ascii_control() & (*byte != b'\t'))) {
             return Err(Refusal::bad("field_value"));
         }
         self.note(name, trim(value))
@@ -70,11 +72,20 @@ impl<'a> Fields<'a> {
                 coding(value)
             }
             10 if name.eq_ignore_ascii_case(b"connection") => connection(value),
+            7 if name.eq_ignore_ascii_case(b"upgrade") => {
+                self.has_upgrade = true;
+                Ok(())
+            }
             6 if name.eq_ignore_ascii_case(b"expect") && !value.eq_ignore_ascii_case(b"100-continue") => {
                 Err(Refusal::new(417, "expect"))
             }
             _ => Ok(()),
         }
+    }
+
+    /// Neither a body nor an upgrade is announced.
+    pub(super) fn is_bodyless(&self) -> bool {
+        !(self.has_length || self.has_coding || self.has_upgrade)
     }
 
     /// Judges what only all fields and the request line show together.

@@ -11,6 +11,8 @@ pub enum Gate {
     Pass {
         /// Bytes of the head.
         length: usize,
+        /// It announces neither a body nor an upgrade: what follows is the next request.
+        bodyless: bool,
     },
     /// To be answered with this status, then closed.
     Refuse {
@@ -56,22 +58,30 @@ pub fn inspect(input: &[u8], from: usize) -> Gate {
     let start = if input.starts_with(b"\r\n") { 2 } else { 0 };
     // The byte at the old end may be a CR whose LF has come only now.
     let from = from.saturating_sub(1);
-    for (at, byte) in input.iter().enumerate().take(HEAD_BYTES_MAX).skip(from) {
-        match byte {
-            b'\n' if at.checked_sub(1).and_then(|before| input.get(before)) != Some(&b'\r') => {
+    let seen = input.get(..HEAD_BYTES_MAX).unwrap_or(input);
+    let line_end = start + request_line::BYTES_MAX;
+    let line_is_too_long = || !seen.get(start..=line_end).is_none_or(|line| line.contains(&b'\n'));
+    for at in memchr::memchr2_iter(b'\r', b'\n', seen.get(from..).unwrap_or_default()).map(|at| from + at) {
+        if at > line_end && line_is_too_long() {
+            break;
+        }
+        match (seen.get(at), at) {
+            (Some(b'\n'), _) if at.checked_sub(1).and_then(|before| input.get(before)) != Some(&b'\r') => {
                 return Refusal::bad("bare_lf").into();
             }
-            b'\n' if start == 2 && at == 3 => return Refusal::bad("empty_lines").into(),
-            b'\n' if at >= start + 3 && input.get(at - 3..at) == Some(b"\r\n\r") => {
+            (Some(b'\n'), 3) if start == 2 => return Refusal::bad("empty_lines").into(),
+            (Some(b'\n'), _) if at >= start + 3 && input.get(at - 3..at) == Some(b"\r\n\r") => {
                 let head = input.get(start..at - 1).unwrap_or_default();
                 return judge(head, at + 1);
             }
-            b'\r' if input.get(at + 1).is_some_and(|next| *next != b'\n') => return Refusal::bad("bare_cr").into(),
+            (Some(b'\r'), _) if input.get(at + 1).is_some_and(|next| *next != b'\n') => {
+                return Refusal::bad("bare_cr").into();
+            }
             _ => {}
         }
-        if at == start + request_line::BYTES_MAX && !input.get(start..=at).is_some_and(|line| line.contains(&b'\n')) {
-            return Refusal::new(414, "request_line_too_long").into();
-        }
+    }
+    if line_is_too_long() {
+        return Refusal::new(414, "request_line_too_long").into();
     }
     if input.len() >= HEAD_BYTES_MAX {
         return Refusal::new(431, "head_too_long").into();
@@ -81,18 +91,32 @@ pub fn inspect(input: &[u8], from: usize) -> Gate {
 
 /// Judges a head whose lines end with CRLF, without its blank line.
 fn judge(head: &[u8], length: usize) -> Gate {
-    let mut lines = head.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-    // The last piece is what follows the last line end: nothing.
+    let mut lines = Lines(head);
     let request_line = lines.next().unwrap_or_default();
     let verdict = request_line::read(request_line).and_then(|line| {
         let mut fields = fields::Fields::default();
         for field in lines.filter(|line| !line.is_empty()) {
             fields.read(field)?;
         }
-        fields.judge(&line)
+        fields.judge(&line)?;
+        Ok(fields.is_bodyless())
     });
     match verdict {
-        Ok(()) => Gate::Pass { length },
+        Ok(bodyless) => Gate::Pass { length, bodyless },
         Err(refusal) => refusal.into(),
+    }
+}
+
+/// The lines of a head, without their CRLF.
+struct Lines<'a>(&'a [u8]);
+
+impl<'a> Iterator for Lines<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let end = memchr::memchr(b'\r', self.0)?;
+        let (line, rest) = self.0.split_at_checked(end)?;
+        self.0 = rest.strip_prefix(b"\r\n").unwrap_or_default();
+        Some(line)
     }
 }

@@ -4,7 +4,7 @@ use super::{Gate, HEAD_BYTES_MAX, inspect};
 
 fn verdict(head: &[u8]) -> (u16, &'static str) {
     match inspect(head, 0) {
-        Gate::Pass { length } => {
+        Gate::Pass { length, .. } => {
             assert_eq!(length, head.len());
             (200, "")
         }
@@ -182,17 +182,42 @@ fn heads_are_bounded() {
 
 #[test]
 fn what_follows_the_head_is_not_looked_at() {
-    assert_eq!(inspect(b"POST / HTTP/1.0\r\n\r\n\n\0\r", 0), Gate::Pass { length: 19 });
+    assert_eq!(inspect(b"POST / HTTP/1.0\r\n\r\n\n\0\r", 0), Gate::Pass { length: 19, bodyless: true });
 }
 
 proptest! {
     #[test]
     fn a_passed_head_ends_at_the_first_blank_line_and_has_one_host_at_most(fields in prop::collection::vec("[A-Za-z-]{1,12}:[ -~]{0,20}", 0..8)) {
         let head = format!("GET / HTTP/1.0\r\n{}\r\n\r\n", fields.join("\r\n"));
-        if let Gate::Pass { length } = inspect(head.as_bytes(), 0) {
+        if let Gate::Pass { length, .. } = inspect(head.as_bytes(), 0) {
             prop_assert_eq!(length, head.find("\r\n\r\n").unwrap() + 4);
             let hosts = fields.iter().filter(|field| field.to_ascii_lowercase().starts_with("host:")).count();
             prop_assert!(hosts <= 1);
         }
+    }
+}
+
+#[test]
+fn only_heads_without_framing_or_upgrade_are_bodyless() {
+    let bodyless = |head: &[u8]| match inspect(head, 0) {
+        Gate::Pass { bodyless, .. } => bodyless,
+        other => panic!("{other:?}"),
+    };
+    assert!(bodyless(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"));
+    assert!(!bodyless(b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n"));
+    assert!(!bodyless(b"POST / HTTP/1.1\r\nHost: a\r\ntransfer-encoding: chunked\r\n\r\n"));
+    assert!(!bodyless(b"GET / HTTP/1.1\r\nHost: a\r\nUPGRADE: websocket\r\n\r\n"));
+}
+
+#[test]
+fn a_request_line_is_refused_at_its_longest_byte_whatever_follows() {
+    let longest = "x".repeat(super::request_line::BYTES_MAX + 1);
+    for head in [longest.clone(), format!("{longest}\r\n\r\n"), format!("{longest}\n")] {
+        assert_eq!(
+            inspect(head.as_bytes(), 0),
+            Gate::Refuse { status: 414, kind: "request_line_too_long" },
+            "{} bytes",
+            head.len()
+        );
     }
 }
