@@ -16,63 +16,58 @@ pub(crate) struct Told<'a> {
     /// The user's address.
     pub(crate) user: &'a str,
     /// The signed word about the user.
-    pub(crate) token: &'a str,
+    pub(crate) token: HeaderValue,
 }
 
 /// Makes a client's request head the cell's: what a client may not say is removed, what we know is set. The framing
 /// fields (`Transfer-Encoding`, `Content-Length`, and `Connection` with `Upgrade`) are the engine's.
 pub(crate) fn clean_request(head: &mut RequestHeader, told: &Told<'_>, upgrade: bool) {
-    let mut doomed = nominated(&head.headers);
-    doomed.extend(head.headers.keys().filter(|name| is_spoofable(name.as_str())).cloned());
-    doomed.extend(HOP_BY_HOP.iter().cloned());
-    if is_basic(&head.headers) {
-        // The password was for us; the cell gets the signed word instead.
-        doomed.push(header::AUTHORIZATION);
+    let nominated = nominated(&head.headers);
+    // The password was for us; the cell gets the signed word instead.
+    let basic = is_basic(&head.headers);
+    let doomed = |name: &HeaderName| {
+        is_spoofable(name.as_str())
+            || is_hop_by_hop(name, upgrade)
+            || (basic && name == header::AUTHORIZATION)
+            || (nominated.contains(name) && !(upgrade && name == header::UPGRADE))
+    };
+    let names: Vec<HeaderName> = head.headers.keys().filter(|name| doomed(name)).cloned().collect();
+    for name in &names {
+        head.remove_header(name);
     }
-    for name in doomed {
-        if !(upgrade && name == header::UPGRADE) {
-            head.remove_header(&name);
-        }
-    }
-    head.remove_header(&header::CONNECTION);
     if upgrade {
-        set(head, "connection", "Upgrade");
-    } else {
-        head.remove_header(&header::UPGRADE);
+        set(head, "connection", HeaderValue::from_static("Upgrade"));
     }
     clean_cookies(head);
-    set(head, "x-forwarded-for", &told.client.to_string());
-    set(head, "x-forwarded-proto", "https");
+    set(head, "x-forwarded-for", told.client.to_string());
+    set(head, "x-forwarded-proto", HeaderValue::from_static("https"));
     set(head, "x-forwarded-host", told.host);
     set(head, "remote-user", told.user);
-    set(head, "guichet-identity", told.token);
+    set(head, "guichet-identity", told.token.clone());
 }
 
 /// Makes a cell's response head the client's. `upgrade`: the response switches protocols.
 pub(crate) fn clean_response(head: &mut ResponseHeader, upgrade: bool) {
-    let mut doomed = nominated(&head.headers);
-    doomed.extend(HOP_BY_HOP.iter().cloned());
-    doomed.extend([header::SERVER, HeaderName::from_static("x-powered-by"), header::ALT_SVC]);
-    doomed.push(header::STRICT_TRANSPORT_SECURITY);
-    doomed.push(HeaderName::from_static("guichet-identity"));
-    for name in doomed {
-        if !(upgrade && name == header::UPGRADE) {
-            head.remove_header(&name);
-        }
+    let nominated = nominated(&head.headers);
+    // `Connection` of an upgrade is the engine's own.
+    let doomed = |name: &HeaderName| {
+        TELLTALE.contains(name)
+            || (is_hop_by_hop(name, upgrade) && !(upgrade && name == header::CONNECTION))
+            || (nominated.contains(name) && !(upgrade && name == header::UPGRADE))
+    };
+    let names: Vec<HeaderName> = head.headers.keys().filter(|name| doomed(name)).cloned().collect();
+    for name in &names {
+        head.remove_header(name);
     }
-    if !upgrade {
-        head.remove_header(&header::CONNECTION);
-        head.remove_header(&header::UPGRADE);
-    }
-    let cookies: Vec<HeaderValue> = head.headers.get_all(header::SET_COOKIE).iter().cloned().collect();
-    if cookies.iter().any(|value| cookie::sets_ours(value.as_bytes())) {
+    if head.headers.get_all(header::SET_COOKIE).iter().any(|value| cookie::sets_ours(value.as_bytes())) {
+        let cookies: Vec<HeaderValue> = head.headers.get_all(header::SET_COOKIE).iter().cloned().collect();
         head.remove_header(&header::SET_COOKIE);
         for value in cookies.into_iter().filter(|value| !cookie::sets_ours(value.as_bytes())) {
             // Appending what was there before cannot fail.
             let _ = head.append_header(header::SET_COOKIE, value);
         }
     }
-    let _ = head.insert_header(header::STRICT_TRANSPORT_SECURITY, super::HSTS);
+    let _ = head.insert_header("strict-transport-security", HeaderValue::from_static(super::HSTS));
 }
 
 /// Fields that `Connection` names (RFC 9110 §7.6.1): they end here.
@@ -108,25 +103,29 @@ pub(crate) fn is_basic(headers: &HeaderMap) -> bool {
 }
 
 fn clean_cookies(head: &mut RequestHeader) {
-    let fields: Vec<HeaderValue> = head.headers.get_all(header::COOKIE).iter().cloned().collect();
-    if fields.is_empty() {
-        return;
+    let mut kept = Vec::new();
+    for field in head.headers.get_all(header::COOKIE) {
+        cookie::push_without_ours(field.as_bytes(), &mut kept);
     }
-    let kept: Vec<Vec<u8>> = fields.iter().filter_map(|field| cookie::without_ours(field.as_bytes())).collect();
-    head.remove_header(&header::COOKIE);
     // HTTP/2 may split the field (RFC 9113 §8.2.3); an HTTP/1.1 cell gets one.
-    if !kept.is_empty()
-        && let Ok(value) = HeaderValue::from_bytes(&kept.join(&b"; "[..]))
+    if head.remove_header(&header::COOKIE).is_some()
+        && !kept.is_empty()
+        && let Ok(value) = HeaderValue::from_maybe_shared(bytes::Bytes::from(kept))
     {
-        let _ = head.insert_header(header::COOKIE, value);
+        let _ = head.insert_header("cookie", value);
     }
 }
 
-fn set(head: &mut RequestHeader, name: &'static str, value: &str) {
-    // Addresses, hosts and tokens are visible ASCII; were one not, the field is absent and the cell refuses.
-    if let Ok(value) = HeaderValue::from_str(value) {
-        let _ = head.insert_header(HeaderName::from_static(name), value);
+fn set(head: &mut RequestHeader, name: &'static str, value: impl TryInto<HeaderValue>) {
+    // Addresses and hosts are visible ASCII; were one not, the field is absent and the cell refuses.
+    if let Ok(value) = value.try_into() {
+        let _ = head.insert_header(name, value);
     }
+}
+
+/// Fields of one connection (RFC 9110 §7.6.1). `upgrade`: `Upgrade` is passed on.
+fn is_hop_by_hop(name: &HeaderName, upgrade: bool) -> bool {
+    name == header::CONNECTION || (name == header::UPGRADE && !upgrade) || HOP_BY_HOP.contains(name)
 }
 
 static HOP_BY_HOP: [HeaderName; 6] = [
@@ -136,6 +135,15 @@ static HOP_BY_HOP: [HeaderName; 6] = [
     header::PROXY_AUTHORIZATION,
     HeaderName::from_static("http2-settings"),
     HeaderName::from_static("proxy"),
+];
+
+/// What a cell says of itself, and what is ours to say.
+static TELLTALE: [HeaderName; 5] = [
+    header::SERVER,
+    HeaderName::from_static("x-powered-by"),
+    header::ALT_SVC,
+    header::STRICT_TRANSPORT_SECURITY,
+    HeaderName::from_static("guichet-identity"),
 ];
 
 const SPOOFABLE: [&str; 12] = [
@@ -174,7 +182,7 @@ mod tests {
             client: "192.0.2.7".parse().unwrap(),
             host: "mail.example",
             user: "alice@univ.example",
-            token: "header.claims.tag",
+            token: HeaderValue::from_static("header.claims.tag"),
         }
     }
 

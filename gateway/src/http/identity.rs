@@ -1,6 +1,6 @@
 //! Who sends a request: a session cookie, Basic credentials, or nobody known.
 
-use std::{net::SocketAddr, time::Instant};
+use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use guichet_auth::{
@@ -58,7 +58,7 @@ pub(crate) async fn sender(headers: &HeaderMap, client: SocketAddr, app: &App, s
 }
 
 /// The session of a request, when it has one that is sealed by us, has not ended and is not revoked.
-pub(crate) fn session(headers: &HeaderMap, app: &App, snapshot: &Snapshot, now: WallTime) -> Option<Session> {
+pub(crate) fn session(headers: &HeaderMap, app: &App, snapshot: &Snapshot, now: WallTime) -> Option<Arc<Session>> {
     let fields = headers.get_all(header::COOKIE).iter().map(|value| value.as_bytes());
     let (_, value) = cookie::pairs(fields).find(|(name, _)| *name == cookie::SESSION)?;
     match snapshot.sealer.open_session(value, now) {

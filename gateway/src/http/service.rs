@@ -46,6 +46,7 @@ pub(crate) struct Web {
     roots: Mutex<RootsByFile>,
     /// Makes the connections of tunnels; the engine has its own.
     pub(super) connector: Connector,
+    tokens: token::Tokens,
 }
 
 type Roots = Arc<[WrappedX509]>;
@@ -74,7 +75,7 @@ struct Route {
 impl Web {
     /// The app owns the engine that owns this.
     pub(crate) fn new(app: Weak<App>) -> Self {
-        Self { app, roots: Mutex::default(), connector: Connector::new(None) }
+        Self { app, roots: Mutex::default(), connector: Connector::new(None), tokens: token::Tokens::new() }
     }
 
     /// Decides a request; an answer when it is ours to give.
@@ -242,13 +243,16 @@ impl ProxyHttp for Web {
         let Some(CellWeb { entry: WebEntry::IdentityHeaders { key }, .. }) = &route.cell.web else {
             return Err(Error::explain(ErrorType::InternalError, "no web side"));
         };
-        let token = token::identity_token(&route.identity, &route.cell.id, key.expose(), app.clock.now());
+        let (generation, now) = (snapshot.generation, app.clock.now());
+        let Some(token) = self.tokens.of(&route.identity, &route.cell.id, key.expose(), generation, now) else {
+            return Err(Error::explain(ErrorType::InternalError, "no identity token"));
+        };
         let origin = &snapshot.config.public.origin;
         let told = fields::Told {
             client: client.ip(),
             host: origin.strip_prefix("https://").unwrap_or(origin),
             user: route.identity.address.as_str(),
-            token: &token,
+            token,
         };
         fields::clean_request(head, &told, session.is_upgrade_req());
         Ok(())

@@ -1,9 +1,14 @@
 //! The signed word to a cell about who the user is: a JWT, HS256 (RFC 7519, RFC 7515), good for one minute.
+//!
+//! A page comes as many requests: one word serves all of a user's within [`REUSE_SECONDS`].
+
+use std::fmt::Write as _;
 
 use aws_lc_rs::hmac;
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use guichet_auth::{Identity, WallTime};
 use guichet_config::CellId;
+use http::HeaderValue;
 use serde::Serialize;
 
 #[derive(Serialize)]
@@ -16,8 +21,48 @@ struct Claims<'a> {
     exp: u64,
 }
 
-/// The `Guichet-Identity` value.
-pub(crate) fn identity_token(identity: &Identity, cell: &CellId, key: &[u8], now: WallTime) -> String {
+/// Words given lately.
+pub(crate) struct Tokens(moka::sync::Cache<Box<str>, (u64, HeaderValue)>);
+
+impl Tokens {
+    pub(crate) fn new() -> Self {
+        Self(moka::sync::Cache::new(TOKENS_MAX))
+    }
+
+    /// The `Guichet-Identity` value for a request. `generation` is the configuration's: its keys may change.
+    pub(crate) fn of(
+        &self,
+        identity: &Identity,
+        cell: &CellId,
+        key: &[u8],
+        generation: u64,
+        now: WallTime,
+    ) -> Option<HeaderValue> {
+        let name = name(identity, cell, generation);
+        let seconds = now.seconds();
+        if let Some((made, token)) = self.0.get(name.as_str())
+            && (made..made + REUSE_SECONDS).contains(&seconds)
+        {
+            return Some(token);
+        }
+        let token =
+            HeaderValue::from_maybe_shared(bytes::Bytes::from(identity_token(identity, cell, key, now))).ok()?;
+        self.0.insert(name.into(), (seconds, token.clone()));
+        Some(token)
+    }
+}
+
+/// Everything a token says but its times; none of the parts can hold a line end.
+fn name(identity: &Identity, cell: &CellId, generation: u64) -> String {
+    let mut name = String::with_capacity(128);
+    let (tenant, category) = (identity.tenant.as_str(), identity.category.as_str());
+    // Writing to a string cannot fail.
+    let _ = write!(name, "{generation}\n{}\n{tenant}\n{category}\n", cell.as_str());
+    name.push_str(identity.address.as_str());
+    name
+}
+
+fn identity_token(identity: &Identity, cell: &CellId, key: &[u8], now: WallTime) -> String {
     let claims = Claims {
         sub: identity.address.as_str(),
         tenant: identity.tenant.as_str(),
@@ -41,6 +86,10 @@ pub(crate) fn identity_token(identity: &Identity, cell: &CellId, key: &[u8], now
 /// `{"alg":"HS256","typ":"JWT"}`.
 const HEADER: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9";
 const LIFE_SECONDS: u64 = 60;
+/// A word leaves with at least half a minute to live.
+const REUSE_SECONDS: u64 = 30;
+/// Under a KiB each.
+const TOKENS_MAX: u64 = 16_384;
 
 #[cfg(test)]
 mod tests {
@@ -49,15 +98,42 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn the_token_names_the_user_and_verifies_under_the_key() {
-        let identity = Identity {
+    fn alice() -> Identity {
+        Identity {
             address: "alice@univ.example".parse().unwrap(),
             tenant: "univ".parse().unwrap(),
             category: Category::Staff,
             cell: None,
             method: Method::Saml,
-        };
+        }
+    }
+
+    #[test]
+    fn one_word_serves_half_a_minute_and_only_the_same_user_cell_and_configuration() {
+        let tokens = Tokens::new();
+        let (alpha, beta) = ("alpha".parse().unwrap(), "beta".parse().unwrap());
+        let now = WallTime(1_000_000);
+        let of = |identity: &Identity, cell, generation, now| tokens.of(identity, cell, &[7; 32], generation, now);
+        let first = of(&alice(), &alpha, 1, now);
+        let at = |seconds: u64| WallTime(1_000_000 + 1000 * seconds);
+        assert_eq!(of(&alice(), &alpha, 1, at(29)), first);
+        let mut student = alice();
+        student.category = Category::Student;
+        let mut bob = alice();
+        bob.address = "bob@univ.example".parse().unwrap();
+        for other in [of(&student, &alpha, 1, now), of(&bob, &alpha, 1, now), of(&alice(), &beta, 1, now)] {
+            assert_ne!(other, first);
+        }
+        assert_ne!(of(&alice(), &alpha, 1, at(30)), first);
+        let other_key = tokens.of(&alice(), &alpha, &[8; 32], 2, now);
+        assert_ne!(other_key, first);
+        // A clock that was set back must not be given a word of the future.
+        assert_eq!(of(&alice(), &alpha, 1, now), first);
+    }
+
+    #[test]
+    fn the_token_names_the_user_and_verifies_under_the_key() {
+        let identity = alice();
         let key = [7; 32];
         let token = identity_token(&identity, &"alpha".parse().unwrap(), &key, WallTime(1_000_000));
         let (signed, tag) = token.rsplit_once('.').unwrap();
