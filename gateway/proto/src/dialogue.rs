@@ -136,6 +136,8 @@ pub enum Answer {
     Unavailable,
     /// Too many failures or sessions: try later.
     Limited,
+    /// The mailbox is being moved: try later.
+    Held,
 }
 
 /// Why a dialogue ended.

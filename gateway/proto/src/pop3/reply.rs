@@ -78,6 +78,7 @@ pub(crate) fn refusal(answer: &Answer) -> &'static str {
     match answer {
         Answer::Denied | Answer::Refused => INVALID_CREDENTIALS,
         Answer::Limited => "[LOGIN-DELAY] Too many attempts, try again later",
+        Answer::Held => "[SYS/TEMP] The mailbox is being moved, try again in a minute",
         Answer::Unavailable | Answer::Opened { .. } => UNAVAILABLE,
     }
 }

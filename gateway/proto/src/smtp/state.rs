@@ -143,6 +143,7 @@ impl Dialogue for SubmissionDialogue {
                 replies.line("421 4.7.0 Too many attempts, try again later");
                 return Step::Close { reply: replies.0, reason: CloseReason::TooManyFailures };
             }
+            Answer::Held => reply::HELD,
             Answer::Unavailable | Answer::Opened { .. } => reply::UNAVAILABLE,
         });
         match session.failed(&mut replies) {

@@ -128,6 +128,10 @@ fn refusals_do_not_tell_a_wrong_password_from_a_locked_account() {
         Client::tls(),
         "C: a LOGIN alice secret\nA: limited\nS: a NO [LIMIT] Too many attempts, try again later\nC: b NOOP\nS: b OK NOOP completed",
     );
+    play(
+        Client::tls(),
+        "C: a LOGIN alice secret\nA: held\nS: a NO [UNAVAILABLE] The mailbox is being moved, try again in a minute",
+    );
 }
 
 #[test]

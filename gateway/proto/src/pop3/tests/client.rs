@@ -202,6 +202,10 @@ fn refusals_follow_the_error_map() {
         ",
     );
     assert_eq!(client.end, Some(End::Close(CloseReason::TooManyFailures)));
+    play(
+        Client::tls(),
+        "C: AUTH PLAIN AGEAYg==\nA: held\nS: -ERR [SYS/TEMP] The mailbox is being moved, try again in a minute",
+    );
     assert!(Pop3Dialogue::refuse_connection().starts_with(b"-ERR [SYS/TEMP] "));
 }
 
