@@ -299,6 +299,10 @@ pub struct Limits {
     pub password_cache_entries: u64,
     /// Password cache: life of a success.
     pub password_cache_ttl: Duration,
+    /// Logins that wait for the end of a move.
+    pub held_logins: usize,
+    /// Of these, logins of one tenant.
+    pub held_logins_per_tenant: usize,
     /// Messages of one user within `messages_window`.
     pub messages_per_user: u32,
     /// Recipients of one user within `messages_window`.

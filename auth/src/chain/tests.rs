@@ -115,6 +115,8 @@ fn config() -> Config {
             login_deadline: seconds(60),
             password_cache_entries: 1000,
             password_cache_ttl: seconds(300),
+            held_logins: 1,
+            held_logins_per_tenant: 1,
             messages_per_user: 1,
             recipients_per_user: 1,
             messages_per_tenant: 1,

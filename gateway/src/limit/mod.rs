@@ -200,6 +200,8 @@ mod tests {
             login_deadline: std::time::Duration::from_secs(1),
             password_cache_entries: 1,
             password_cache_ttl: std::time::Duration::from_secs(1),
+            held_logins: 1,
+            held_logins_per_tenant: 1,
             messages_per_user: 1,
             recipients_per_user: 1,
             messages_per_tenant: 1,
