@@ -1,10 +1,11 @@
-//! What a node must remember: seal keys, one-time markers, overrides and revocations, in one `redb` file.
+//! What a node must remember: seal keys, one-time markers, overrides, revocations, placements and waves, in one `redb` file.
 //!
 //! One node alone needs no other store. Every entry has an end and is purged after it; full tables refuse, they do not
 //! forget. Each write is on disk (fsync) before the call returns, so a killed process loses nothing it has said.
 
 mod ledger;
 mod placements;
+mod routes;
 
 use std::{
     fs::{DirBuilder, OpenOptions},
@@ -19,13 +20,16 @@ use guichet_config::{Address, CellId, Forced, Secret, TenantId};
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
-use self::{ledger::Ledger, placements::Placements};
+use self::{ledger::Ledger, placements::Placements, routes::Routes};
 use crate::{
     WallTime,
     session::{SealKey, random},
 };
 
-pub use self::placements::PlacementOverride;
+pub use self::{
+    placements::PlacementOverride,
+    routes::{Imported, PlacementError, Standing},
+};
 
 /// Why the store cannot answer.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +67,7 @@ pub struct Store {
     file: Database,
     ledger: Ledger,
     placements: Placements,
+    routes: Routes,
     /// When ended markers and revocations were last removed.
     purged: AtomicU64,
 }
@@ -80,7 +85,8 @@ impl Store {
         txn.commit().map_err(open_error)?;
         let ledger = Ledger::load(&file).map_err(open_error)?;
         let placements = Placements::load(&file).map_err(StoreError::Open)?;
-        Ok(Self { file, ledger, placements, purged: AtomicU64::new(now.0) })
+        let routes = Routes::load(&file).map_err(StoreError::Open)?;
+        Ok(Self { file, ledger, placements, routes, purged: AtomicU64::new(now.0) })
     }
 
     /// Sets a one-time marker. `true`: it is new; `false`: it was there already (a replay).
@@ -260,6 +266,7 @@ fn create_tables(txn: &WriteTransaction) -> Result<(), redb::TableError> {
     txn.open_table(SEAL_KEYS)?;
     txn.open_table(OVERRIDES)?;
     txn.open_table(placements::PLACEMENTS)?;
+    routes::create_tables(txn)?;
     txn.open_table(ledger::SESSIONS)?;
     txn.open_table(ledger::FALLBACK)?;
     Ok(())
