@@ -27,6 +27,7 @@ use crate::{
     http::WebEngine,
     limit::{Connections, Submissions},
     listener::Listeners,
+    placement::Holds,
     telemetry::{METRICS, event},
     tls::{ClientTls, ServerTls, policy},
 };
@@ -66,6 +67,8 @@ pub struct App {
     pub cells: Arc<Cells>,
     /// Open connections.
     pub connections: Arc<Connections>,
+    /// Logins that wait for the end of a move.
+    pub holds: Arc<Holds>,
     /// What was submitted lately.
     pub submissions: Submissions,
     /// Open ports.
@@ -141,6 +144,9 @@ impl App {
         let cells = Cells::new(&config)?;
         cells.configure(&config, &snapshot.client_tls);
         METRICS.config_generation.set(1);
+        METRICS.placement_users.set(i64::try_from(store.placements_len()).unwrap_or(i64::MAX));
+        event::WavesChanged { waves: &store.waves() }.emit();
+        crate::placement::warn_of_unknown_cells(&store, &config);
         Ok(Arc::new_cyclic(|me| Self {
             snapshot: ArcSwap::from_pointee(snapshot),
             config_path: config_path.to_owned(),
@@ -148,6 +154,7 @@ impl App {
             board,
             cells,
             connections: Arc::default(),
+            holds: Arc::default(),
             submissions: Submissions::default(),
             listeners: Listeners::default(),
             web: WebEngine::default(),

@@ -3,12 +3,16 @@
 //! Exit codes: 0 done · 1 refused by the node (bad request, unknown tenant, configuration with problems) · 64 bad
 //! arguments · 69 the node cannot be reached · 77 the token is not accepted · 78 the configuration file cannot be used.
 
+mod moves;
+
 use std::{path::Path, process::ExitCode, time::Duration};
 
 use clap::{Subcommand, ValueEnum};
 use guichet_config::Config;
-use reqwest::{Method, StatusCode};
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
+
+pub use self::moves::{Placement, Wave};
 
 /// What to ask of a running node.
 #[derive(Clone, Debug, Subcommand)]
@@ -30,6 +34,12 @@ pub enum Command {
     /// Placements of single users.
     #[command(subcommand)]
     User(User),
+    /// Placements of all users.
+    #[command(subcommand)]
+    Placement(Placement),
+    /// Waves: users who move to another cell together.
+    #[command(subcommand)]
+    Wave(Wave),
     /// Read the configuration again; on any problem nothing changes.
     Reload,
 }
@@ -192,6 +202,8 @@ async fn talk(config: &Config, command: Command) -> Result<String, Failure> {
             let told = node.ask(Method::POST, &format!("/users/{}/release", segment(&address)), None).await?;
             Ok(format!("{}: released\n", field(&told, "user")))
         }
+        Command::Placement(command) => moves::placement(&node, command).await,
+        Command::Wave(command) => moves::wave(&node, command).await,
         Command::Reload => {
             let told = node.ask(Method::POST, "/reload", None).await?;
             Ok(format!("generation {}\n", field(&told, "generation")))
@@ -251,22 +263,57 @@ impl Node {
     }
 
     async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> Result<Value, Failure> {
-        let mut request = self.client.request(method, format!("{}/api/v1{path}", self.origin)).bearer_auth(&self.token);
-        if let Ok(user) = std::env::var("USER") {
-            request = request.header("guichet-actor", user);
-        }
+        let mut request = self.request(method, path);
         if let Some(body) = body {
             request = request.json(&body);
         }
-        let answer = request.send().await.map_err(|error| self.unreachable(error))?;
-        let status = answer.status();
-        let body: Value = answer.json().await.map_err(|error| self.unreachable(error))?;
-        if status.is_success() {
-            return Ok(body);
+        self.answer(request, None).await
+    }
+
+    /// Sends a file; the problems that the node finds in it are told with its name.
+    async fn send_file(&self, path: &str, file: &Path) -> Result<Value, Failure> {
+        let request = self.request(Method::POST, path).header("content-type", "text/csv").body(moves::read(file)?);
+        self.answer(request, Some(file)).await
+    }
+
+    /// The text of an answer that is no JSON when it is good.
+    async fn download(&self, path: &str) -> Result<String, Failure> {
+        let answer = self.request(Method::GET, path).send().await.map_err(|error| self.unreachable(error))?;
+        if !answer.status().is_success() {
+            return Err(self.refusal(answer, None).await);
         }
-        let said = body.pointer("/error/message").and_then(Value::as_str).unwrap_or("the node refused");
-        let code = if status == StatusCode::UNAUTHORIZED { NO_PERMISSION } else { REFUSED };
-        Err(Failure { code, message: said.to_owned() })
+        answer.text().await.map_err(|error| self.unreachable(error))
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let request = self.client.request(method, format!("{}/api/v1{path}", self.origin)).bearer_auth(&self.token);
+        match std::env::var("USER") {
+            Ok(user) => request.header("guichet-actor", user),
+            Err(_) => request,
+        }
+    }
+
+    async fn answer(&self, request: RequestBuilder, file: Option<&Path>) -> Result<Value, Failure> {
+        let answer = request.send().await.map_err(|error| self.unreachable(error))?;
+        if !answer.status().is_success() {
+            return Err(self.refusal(answer, file).await);
+        }
+        answer.json().await.map_err(|error| self.unreachable(error))
+    }
+
+    async fn refusal(&self, answer: Response, file: Option<&Path>) -> Failure {
+        let code = if answer.status() == StatusCode::UNAUTHORIZED { NO_PERMISSION } else { REFUSED };
+        let body: Value = match answer.json().await {
+            Ok(body) => body,
+            Err(error) => return self.unreachable(error),
+        };
+        let mut message = body.pointer("/error/message").map_or("the node refused".to_owned(), cell);
+        let problems = body.pointer("/error/problems").and_then(Value::as_array);
+        for problem in problems.into_iter().flatten() {
+            let file = file.map(|file| format!("{}:", file.display())).unwrap_or_default();
+            message.push_str(&format!("\n{file}{}: {}", field(problem, "line"), field(problem, "message")));
+        }
+        Failure { code, message }
     }
 
     fn unreachable(&self, error: reqwest::Error) -> Failure {

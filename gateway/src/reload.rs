@@ -56,6 +56,7 @@ impl App {
         let before = self.snapshot.swap(Arc::new(snapshot));
         configure_board(&self.board, &config, now);
         self.cells.configure(&config, &client_tls);
+        crate::placement::warn_of_unknown_cells(&self.store, &config);
         telemetry::log::set_level(&config.log.level);
         self.listeners.commit(prepared, &config, &app);
         Ok((generation, check::difference(&before.config, &config)))

@@ -5,7 +5,9 @@
 
 mod api;
 mod duration;
+mod placements;
 mod users;
+mod waves;
 
 use std::{sync::Arc, time::Duration};
 

@@ -139,16 +139,21 @@ where
                 if !send(stream, &reply).await {
                     return End::Closed("gone");
                 }
-                let asked = Box::pin(login::login(visit, login, next.helo()));
-                match timeout_at(Instant::from_std(deadline), asked).await {
+                let deadline = Instant::from_std(deadline);
+                let asked = Box::pin(login::login(visit, login, next.helo(), deadline));
+                match timeout_at(deadline, asked).await {
                     Ok(Ok(opened)) => {
                         // Kept beside the dialogue: only its answer tells whether there is a hand-off.
                         match next.on_answer(opened.answer(), now()) {
                             Step::HandOff { reply } => {
-                                if send(stream, &reply).await {
-                                    return End::HandOff(opened);
+                                if !send(stream, &reply).await {
+                                    return End::Closed("gone");
                                 }
-                                return End::Closed("gone");
+                                // The client logs in again, at the new cell.
+                                if !opened.still_placed(visit) {
+                                    return End::Closed("moved");
+                                }
+                                return End::HandOff(opened);
                             }
                             other => other,
                         }

@@ -8,7 +8,11 @@ use std::{
     time::Duration,
 };
 
-use guichet_auth::{Decision, Identity, Outcome, Protocol, availability::IdpState};
+use guichet_auth::{
+    Decision, Identity, Outcome, Protocol,
+    availability::IdpState,
+    placement::{Stage, Wave},
+};
 use guichet_config::{CellId, ListenerId, TenantId};
 use guichet_proto::smtp::Message;
 use tracing::{debug, error, info, warn};
@@ -154,6 +158,59 @@ impl NoCell<'_> {
     pub fn emit(&self) {
         METRICS.cell_login_failures.with_label_values(&["", "no_cell"]).inc();
         warn!(session = self.session, user = %self.identity.address, tenant = %self.identity.tenant, "A user's cell is not in the configuration.");
+    }
+}
+
+/// A login came while its user was being moved.
+#[derive(Debug)]
+pub struct LoginHeld<'a> {
+    /// Names the connection.
+    pub session: &'a str,
+    /// Who.
+    pub identity: &'a Identity,
+    /// `released`: it waited and went on; `timed_out`, `refused` (too many wait), `moved` (the user moved while the cell was
+    /// being opened), `web`: told to try later.
+    pub result: &'static str,
+    /// How long it waited.
+    pub waited: Duration,
+}
+
+impl LoginHeld<'_> {
+    /// Logs and counts.
+    pub fn emit(&self) {
+        METRICS.placement_holds.with_label_values(&[self.result]).inc();
+        info!(session = self.session, user = %self.identity.address, tenant = %self.identity.tenant, result = self.result, millis = self.waited.as_millis(), "A login came while its user was being moved.");
+    }
+}
+
+/// Placements name a cell that the configuration does not have.
+#[derive(Debug)]
+pub struct PlacementsWithoutCell<'a> {
+    /// The cell.
+    pub cell: &'a CellId,
+}
+
+impl PlacementsWithoutCell<'_> {
+    /// Logs.
+    pub fn emit(&self) {
+        error!(cell = %self.cell, "Users are placed in a cell that the configuration does not have: they cannot log in.");
+    }
+}
+
+/// Waves were made, went on or ended.
+#[derive(Debug)]
+pub struct WavesChanged<'a> {
+    /// All of them, now.
+    pub waves: &'a [Wave],
+}
+
+impl WavesChanged<'_> {
+    /// Counts; the audit line tells who did what.
+    pub fn emit(&self) {
+        for stage in [Stage::Planned, Stage::Committed, Stage::RolledBack] {
+            let count = self.waves.iter().filter(|wave| wave.stage == stage).count();
+            METRICS.waves.with_label_values(&[stage.as_str()]).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
     }
 }
 

@@ -57,6 +57,12 @@ pub struct Metrics {
 
     pub http_requests: IntCounterVec,
     pub http_request_seconds: HistogramVec,
+    pub placement_users: IntGauge,
+    pub placement_held_logins: IntGauge,
+    pub placement_holds: IntCounterVec,
+    pub placement_sessions_ended: IntCounter,
+    pub waves: IntGaugeVec,
+
     pub http_requests_open: IntGauge,
     pub http_gate_refusals: IntCounterVec,
 
@@ -112,6 +118,12 @@ impl Metrics {
             cell_endpoint_up: gauges(&r, "guichet_cell_endpoint_up", "1 when the endpoint is in rotation.", &["cell", "service", "endpoint"]),
             cell_connects: counters(&r, "guichet_cell_connects_total", "Connections to cells.", &["cell", "service", "result"]),
             cell_login_failures: counters(&r, "guichet_cell_login_failures_total", "Cells that did not let an allowed user in.", &["cell", "reason"]),
+
+            placement_users: gauge(&r, "guichet_placement_users", "Users that the table of placements has a cell for."),
+            placement_held_logins: gauge(&r, "guichet_placement_held_logins", "Logins that wait for the end of a move."),
+            placement_holds: counters(&r, "guichet_placement_holds_total", "Logins and requests of users being moved, by how it went on.", &["result"]),
+            placement_sessions_ended: counter(&r, "guichet_placement_sessions_ended_total", "Mail sessions ended because their user was held or moved."),
+            waves: gauges(&r, "guichet_waves", "Waves by where their users are.", &["stage"]),
 
             http_requests: counters(&r, "guichet_http_requests_total", "Requests answered.", &["service", "version", "status"]),
             http_request_seconds: histograms(&r, "guichet_http_request_seconds", "Time from request head to end of answer.", &["service"]),
