@@ -299,6 +299,10 @@ pub struct Limits {
     pub password_cache_entries: u64,
     /// Password cache: life of a success.
     pub password_cache_ttl: Duration,
+    /// Open mail sessions of one user, over all protocols.
+    pub sessions_per_user: usize,
+    /// Of these, from one source.
+    pub sessions_per_user_source: usize,
     /// Messages of one user within `messages_window`.
     pub messages_per_user: u32,
     /// Recipients of one user within `messages_window`.
