@@ -125,6 +125,7 @@ pub(crate) fn play<D: Dialogue>(mut client: Client<D>, script: &str) -> Client<D
                 "refused" => Answer::Refused,
                 "unavailable" => Answer::Unavailable,
                 "limited" => Answer::Limited,
+                "crowded" => Answer::Crowded,
                 opened => Answer::Opened { capability: opened.strip_prefix("opened ").map(str::to_owned) },
             }),
         };
