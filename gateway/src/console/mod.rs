@@ -4,7 +4,9 @@
 //! every change it makes leaves one audit line.
 
 mod api;
+mod drains;
 mod duration;
+mod relays;
 mod users;
 
 use std::{sync::Arc, time::Duration};

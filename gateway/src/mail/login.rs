@@ -10,12 +10,13 @@ use tokio::time::Instant;
 use super::{
     cell::{self, OpenCell},
     driver::Visit,
+    live::{Crowded, Place},
 };
 use crate::telemetry::{METRICS, event};
 
 /// An allowed user whose cell is open and logged in.
 pub(super) struct Opened {
-    pub(super) identity: Identity,
+    pub(super) place: Place,
     pub(super) cell: OpenCell,
     /// From the login command to the cell's welcome.
     pub(super) took: Duration,
@@ -62,8 +63,16 @@ pub(super) async fn login(visit: &Visit, request: LoginRequest, helo: Option<&st
         return Err(Answer::Unavailable);
     };
     let Some(password) = password else { return Err(Answer::Denied) };
+    let (relays, limits) = (&visit.app.relays, &visit.snapshot.config.limits);
+    if let Some(crowded) = relays.crowded(&identity.address, visit.peer.client, limits) {
+        return Err(turned_away(visit, &identity, crowded));
+    }
     match cell::open(visit, &identity, &id, password, helo).await {
-        Ok(cell) => Ok(Box::new(Opened { identity, cell, took: began.elapsed() })),
+        Ok(cell) => match relays.enter(visit.about(&identity, &cell), limits) {
+            Ok(place) => Ok(Box::new(Opened { place, cell, took: began.elapsed() })),
+            // Another one was faster.
+            Err(crowded) => Err(turned_away(visit, &identity, crowded)),
+        },
         Err(failure) => {
             let cell::Failure { reason, detail } = &failure;
             event::CellLoginFailed { session: &visit.name, identity: &identity, cell: &id, reason, detail }.emit();
@@ -71,6 +80,11 @@ pub(super) async fn login(visit: &Visit, request: LoginRequest, helo: Option<&st
             Err(Answer::Unavailable)
         }
     }
+}
+
+fn turned_away(visit: &Visit, identity: &Identity, crowded: Crowded) -> Answer {
+    event::SessionLimited { session: &visit.name, client: visit.peer.client, identity, scope: crowded.as_str() }.emit();
+    Answer::Crowded
 }
 
 async fn decide(visit: &Visit, request: &LoginRequest, password: Option<&SecretText>) -> Outcome {
