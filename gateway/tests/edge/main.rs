@@ -5,6 +5,7 @@
 mod imap;
 mod listeners;
 mod mail;
+mod maintenance;
 mod placement;
 mod reload;
 mod submission;
