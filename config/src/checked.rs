@@ -303,6 +303,10 @@ pub struct Limits {
     pub held_logins: usize,
     /// Of these, logins of one tenant.
     pub held_logins_per_tenant: usize,
+    /// Open mail sessions of one user, over all protocols.
+    pub sessions_per_user: usize,
+    /// Of these, from one source.
+    pub sessions_per_user_source: usize,
     /// Messages of one user within `messages_window`.
     pub messages_per_user: u32,
     /// Recipients of one user within `messages_window`.

@@ -15,7 +15,7 @@ use guichet_auth::{
     availability::Board,
     saml::{MetadataIndex, ServiceProvider},
     session::Sealer,
-    store::Store,
+    store::{DrainOverride, Store},
 };
 use guichet_config::{Config, Report};
 use rustls::server::ProducesTickets;
@@ -27,6 +27,7 @@ use crate::{
     http::WebEngine,
     limit::{Connections, Submissions},
     listener::Listeners,
+    mail::Relays,
     placement::Holds,
     telemetry::{METRICS, event},
     tls::{ClientTls, ServerTls, policy},
@@ -69,10 +70,14 @@ pub struct App {
     pub connections: Arc<Connections>,
     /// Logins that wait for the end of a move.
     pub holds: Arc<Holds>,
+    /// Who is logged in by mail.
+    pub relays: Arc<Relays>,
     /// What was submitted lately.
     pub submissions: Submissions,
     /// Open ports.
     pub listeners: Listeners,
+    /// The drains that were put in force last.
+    pub(crate) drained: ArcSwap<Vec<DrainOverride>>,
     /// The HTTP engine.
     pub web: WebEngine,
     /// Wall time.
@@ -155,8 +160,10 @@ impl App {
             cells,
             connections: Arc::default(),
             holds: Arc::default(),
+            relays: Arc::new(Relays::new(now.seconds())),
             submissions: Submissions::default(),
             listeners: Listeners::default(),
+            drained: ArcSwap::default(),
             web: WebEngine::default(),
             clock,
             started: now,
@@ -175,10 +182,12 @@ impl App {
     /// A port that cannot be opened.
     pub fn start(self: &Arc<Self>) -> anyhow::Result<()> {
         let config = self.snapshot.load().config.clone();
+        self.restore_drains();
         let prepared = self.listeners.prepare(&config)?;
         self.listeners.commit(prepared, &config, self);
         tokio::spawn(crate::reload::keep_fresh(self.clone()));
         tokio::spawn(crate::probe::run(self.clone()));
+        tokio::spawn(crate::drain::tell_relays(self.relays.clone(), self.stop.clone(), self.cut.clone()));
         METRICS.node_ready.set(1);
         Ok(())
     }
@@ -195,7 +204,7 @@ impl App {
 
     /// Names one connection of this node in logs and to cells: `<start>-<number>`, hexadecimal.
     pub fn session_name(&self, conn: u64) -> String {
-        format!("{:x}-{conn:x}", self.started.seconds())
+        self.relays.session_name(conn)
     }
 
     pub(crate) fn arc(&self) -> Option<Arc<Self>> {

@@ -7,7 +7,7 @@ mod moves;
 
 use std::{path::Path, process::ExitCode, time::Duration};
 
-use clap::{Subcommand, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 use guichet_config::Config;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
@@ -31,6 +31,18 @@ pub enum Command {
     /// Cells.
     #[command(subcommand)]
     Cell(Cell),
+    /// Listeners.
+    #[command(subcommand)]
+    Listener(Listener),
+    /// Live mail connections.
+    #[command(subcommand)]
+    Relay(Relay),
+    /// What is drained: cells, endpoints and listeners.
+    Drains {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Placements of single users.
     #[command(subcommand)]
     User(User),
@@ -81,6 +93,130 @@ pub enum Cell {
         /// As JSON.
         #[arg(long)]
         json: bool,
+    },
+    /// Empty a cell, or one endpoint of it: no new login goes there, live connections end over a time. Example: `guichet
+    /// ctl cell drain alpha --over 10m --for 2h --reason "new disks"`
+    Drain {
+        /// Cell.
+        cell: String,
+        /// Only this one of its endpoints.
+        #[arg(long, value_name = "HOST:PORT")]
+        endpoint: Option<String>,
+        /// How.
+        #[command(flatten)]
+        drain: Drain,
+    },
+    /// Take drains back: of the cell and all of its endpoints, or of one endpoint.
+    Resume {
+        /// Cell.
+        cell: String,
+        /// Only this one of its endpoints.
+        #[arg(long, value_name = "HOST:PORT")]
+        endpoint: Option<String>,
+    },
+}
+
+/// How to drain.
+#[derive(Clone, Debug, Args)]
+pub struct Drain {
+    /// Live connections end one after the other within this time, such as `10m`; at most a day.
+    #[arg(long, value_name = "DURATION")]
+    over: String,
+    /// How long, such as `2h`; at most 31 days.
+    #[arg(long = "for", value_name = "DURATION")]
+    duration: String,
+    /// Why; kept for the audit.
+    #[arg(long)]
+    reason: String,
+    /// Only say how many connections would end.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// About listeners.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Listener {
+    /// Ports and live mail connections of each.
+    List {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Empty a listener: its ports close, live mail connections end over a time. Example: `guichet ctl listener drain imaps
+    /// --over 10m --for 2h --reason "kernel update"`
+    Drain {
+        /// Listener.
+        listener: String,
+        /// How.
+        #[command(flatten)]
+        drain: Drain,
+    },
+    /// Take the drain back: its ports open again.
+    Resume {
+        /// Listener.
+        listener: String,
+    },
+}
+
+/// About live mail connections. What is given must all match.
+#[derive(Clone, Debug, Args)]
+pub struct Whose {
+    /// Of users of this institution.
+    #[arg(long)]
+    tenant: Option<String>,
+    /// Of this user.
+    #[arg(long, value_name = "ADDRESS")]
+    user: Option<String>,
+    /// To this cell.
+    #[arg(long)]
+    cell: Option<String>,
+    /// Of this protocol: `imap`, `pop3`, `submission` or `sieve`.
+    #[arg(long)]
+    protocol: Option<String>,
+    /// That came in here.
+    #[arg(long)]
+    listener: Option<String>,
+}
+
+impl Whose {
+    fn parts(&self) -> Vec<(&'static str, &str)> {
+        let Self { tenant, user, cell, protocol, listener } = self;
+        let parts =
+            [("tenant", tenant), ("user", user), ("cell", cell), ("protocol", protocol), ("listener", listener)];
+        parts.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?))).collect()
+    }
+}
+
+/// About live mail connections.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Relay {
+    /// Who is logged in now. Example: `guichet ctl relay list --cell alpha --protocol imap --limit 20`
+    List {
+        /// Whose.
+        #[command(flatten)]
+        whose: Whose,
+        /// At most so many.
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// End live connections; mail programs log in again by themselves. Example: `guichet ctl relay kick --user
+    /// ada@univ.example --reason "stolen phone"`
+    Kick {
+        /// Whose.
+        #[command(flatten)]
+        whose: Whose,
+        /// One after the other within this time, such as `30s`; at once when not given.
+        #[arg(long, value_name = "DURATION")]
+        over: Option<String>,
+        /// Why; kept for the audit.
+        #[arg(long)]
+        reason: String,
+        /// Only say how many.
+        #[arg(long)]
+        dry_run: bool,
     },
 }
 
@@ -185,8 +321,63 @@ async fn talk(config: &Config, command: Command) -> Result<String, Failure> {
             Ok(if json {
                 pretty(&list)
             } else {
-                table(&list, &["cell", "service", "endpoint", "healthy", "last_error"])
+                table(&list, &["cell", "service", "endpoint", "healthy", "drained", "last_error"])
             })
+        }
+        Command::Cell(Cell::Drain { cell, endpoint, drain }) => {
+            node.drain(&format!("/cells/{}/drain", segment(&cell)), endpoint, drain).await
+        }
+        Command::Cell(Cell::Resume { cell, endpoint }) => {
+            let body = endpoint.map(|endpoint| json!({"endpoint": endpoint}));
+            resumed(&node.ask(Method::POST, &format!("/cells/{}/resume", segment(&cell)), body).await?)
+        }
+        Command::Listener(Listener::List { json }) => {
+            let list = node.ask(Method::GET, "/listeners", None).await?;
+            Ok(if json { pretty(&list) } else { table(&list, &["listener", "open", "drained", "relays"]) })
+        }
+        Command::Listener(Listener::Drain { listener, drain }) => {
+            node.drain(&format!("/listeners/{}/drain", segment(&listener)), None, drain).await
+        }
+        Command::Listener(Listener::Resume { listener }) => {
+            resumed(&node.ask(Method::POST, &format!("/listeners/{}/resume", segment(&listener)), None).await?)
+        }
+        Command::Drains { json } => {
+            let list = node.ask(Method::GET, "/drains", None).await?;
+            Ok(if json {
+                pretty(&list)
+            } else {
+                table(&list, &["kind", "name", "relays", "done", "until", "actor", "reason"])
+            })
+        }
+        Command::Relay(Relay::List { whose, limit, json }) => {
+            let mut query = url::form_urlencoded::Serializer::new(String::new());
+            query.extend_pairs(whose.parts()).append_pair("limit", &limit.to_string());
+            let told = node.ask(Method::GET, &format!("/relays?{}", query.finish()), None).await?;
+            let list = told.get("relays").unwrap_or(&Value::Null);
+            Ok(match json {
+                true => pretty(&told),
+                false => {
+                    let columns = ["session", "protocol", "user", "cell", "endpoint", "client", "seconds", "ending"];
+                    let shown = list.as_array().map_or(0, Vec::len);
+                    format!("{}{shown} of {}\n", table(list, &columns), field(&told, "total"))
+                }
+            })
+        }
+        Command::Relay(Relay::Kick { whose, over, reason, dry_run }) => {
+            if whose.parts().is_empty() {
+                let message = "say whose: --tenant, --user, --cell, --protocol or --listener".to_owned();
+                return Err(Failure { code: USAGE, message });
+            }
+            if let Some(over) = &over {
+                check_duration(over)?;
+            }
+            let mut body = json!({"over": over, "reason": reason, "dry_run": dry_run});
+            for (name, value) in whose.parts() {
+                body[name] = json!(value);
+            }
+            let told = node.ask(Method::POST, "/relays/kick", Some(body)).await?;
+            let verb = if dry_run { "would end" } else { "end" };
+            Ok(format!("{} relays {verb}\n", field(&told, "relays")))
         }
         Command::User(User::List { json }) => {
             let list = node.ask(Method::GET, "/users", None).await?;
@@ -209,6 +400,12 @@ async fn talk(config: &Config, command: Command) -> Result<String, Failure> {
             Ok(format!("generation {}\n", field(&told, "generation")))
         }
     }
+}
+
+/// What was taken back, one a line.
+fn resumed(told: &Value) -> Result<String, Failure> {
+    let line = |one: &Value| format!("{} {}: resumed\n", field(one, "kind"), field(one, "name"));
+    Ok(told.as_array().into_iter().flatten().map(line).collect())
 }
 
 fn check_duration(text: &str) -> Result<(), Failure> {
@@ -314,6 +511,23 @@ impl Node {
             message.push_str(&format!("\n{file}{}: {}", field(problem, "line"), field(problem, "message")));
         }
         Failure { code, message }
+    }
+
+    async fn drain(&self, path: &str, endpoint: Option<String>, drain: Drain) -> Result<String, Failure> {
+        let Drain { over, duration, reason, dry_run } = drain;
+        check_duration(&over)?;
+        check_duration(&duration)?;
+        let body = json!({"endpoint": endpoint, "over": over, "for": duration, "reason": reason, "dry_run": dry_run});
+        let told = self.ask(Method::POST, path, Some(body)).await?;
+        let verb = if dry_run { "would end" } else { "end" };
+        Ok(format!(
+            "{} {}: {} relays {verb} until {}, nobody new until {}\n",
+            field(&told, "kind"),
+            field(&told, "name"),
+            field(&told, "relays"),
+            field(&told, "done"),
+            field(&told, "until")
+        ))
     }
 
     fn unreachable(&self, error: reqwest::Error) -> Failure {

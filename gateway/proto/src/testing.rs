@@ -126,6 +126,7 @@ pub(crate) fn play<D: Dialogue>(mut client: Client<D>, script: &str) -> Client<D
                 "unavailable" => Answer::Unavailable,
                 "limited" => Answer::Limited,
                 "held" => Answer::Held,
+                "crowded" => Answer::Crowded,
                 opened => Answer::Opened { capability: opened.strip_prefix("opened ").map(str::to_owned) },
             }),
         };

@@ -16,14 +16,16 @@ use guichet_auth::{
     WallTime,
     availability::IdpStatus,
     placement::{LineProblem, Problems},
-    store::{IdpOverride, Store, StoreError},
+    store::{DrainOverride, IdpOverride, Store, StoreError},
 };
 use guichet_config::{Forced, TenantId};
 use serde::{Deserialize, Serialize};
 
-use super::{placements, users, waves};
+use super::{drains, placements, relays, users, waves};
 use crate::{
     app::App,
+    mail::Selector,
+    maintenance::spelled,
     telemetry::{METRICS, chain, event::IdpStateChanged},
 };
 
@@ -37,6 +39,14 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/idps/{tenant}/force", post(force))
         .route("/idps/{tenant}/release", post(release))
         .route("/cells", get(cells))
+        .route("/cells/{cell}/drain", post(drains::drain_cell))
+        .route("/cells/{cell}/resume", post(drains::resume_cell))
+        .route("/listeners", get(drains::listeners))
+        .route("/listeners/{listener}/drain", post(drains::drain_listener))
+        .route("/listeners/{listener}/resume", post(drains::resume_listener))
+        .route("/drains", get(drains::list))
+        .route("/relays", get(relays::list))
+        .route("/relays/kick", post(relays::kick))
         .route("/users", get(users::list))
         .route("/users/{address}/place", post(users::place))
         .route("/users/{address}/release", post(users::release))
@@ -145,6 +155,9 @@ struct Status {
     idps_down: usize,
     endpoints: usize,
     endpoints_unhealthy: usize,
+    relays_open: usize,
+    /// What an operator drains, until when and why.
+    drains: Vec<String>,
 }
 
 async fn status(State(app): Shared) -> Json<Status> {
@@ -163,7 +176,14 @@ async fn status(State(app): Shared) -> Json<Status> {
         idps_down: app.board.list(now).iter().filter(|one| one.state.offers_fallback()).count(),
         endpoints: cells.len(),
         endpoints_unhealthy: cells.iter().filter(|one| !one.healthy).count(),
+        relays_open: app.relays.count(&Selector::default()),
+        drains: app.drains().iter().map(drained).collect(),
     })
+}
+
+fn drained(word: &DrainOverride) -> String {
+    let (kind, name) = spelled(&word.target);
+    format!("{kind} {name} until {} ({})", timestamp(WallTime(word.until)), word.reason)
 }
 
 /// One of `GET /api/v1/idps`.

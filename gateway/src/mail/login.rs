@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::{
     cell::{self, OpenCell},
     driver::Visit,
+    live::{Crowded, Place},
 };
 use crate::{
     placement::{Placed, Unsettled},
@@ -18,7 +19,8 @@ use crate::{
 
 /// An allowed user whose cell is open and logged in.
 pub(super) struct Opened {
-    pub(super) identity: Identity,
+    identity: Identity,
+    pub(super) place: Place,
     pub(super) cell: OpenCell,
     /// From the login command to the cell's welcome.
     pub(super) took: Duration,
@@ -73,13 +75,23 @@ pub(super) async fn login(
         Decision::Unavailable(_) => return Err(Answer::Unavailable),
     };
     let Some(password) = password else { return Err(Answer::Denied) };
+    let (relays, limits) = (&visit.app.relays, &visit.snapshot.config.limits);
+    if let Some(crowded) = relays.crowded(&identity.address, visit.peer.client, limits) {
+        return Err(turned_away(visit, &identity, crowded));
+    }
     for _ in 0..ROUNDS_MAX {
         let cell = settled_cell(visit, &identity, password, helo, deadline).await?;
-        let opened = Opened { identity, cell, took: began.elapsed() };
-        // Moved meanwhile: what the old cell opened is dropped, the new one is asked.
+        let place = match relays.enter(visit.about(&identity, &cell), limits) {
+            Ok(place) => place,
+            // Another one was faster.
+            Err(crowded) => return Err(turned_away(visit, &identity, crowded)),
+        };
+        // Behind the entry: a move that this look does not see finds the relay instead.
+        let opened = Opened { identity, place, cell, took: began.elapsed() };
         if opened.still_placed(visit) {
             return Ok(Box::new(opened));
         }
+        // What the old cell opened is dropped, the new one is asked.
         identity = opened.identity;
     }
     event::LoginHeld { session: &visit.name, identity: &identity, result: "moved", waited: began.elapsed() }.emit();
@@ -110,6 +122,11 @@ async fn settled_cell(
         // The directory said yes: whatever the cell says, the password is not wrong.
         Answer::Unavailable
     })
+}
+
+fn turned_away(visit: &Visit, identity: &Identity, crowded: Crowded) -> Answer {
+    event::SessionLimited { session: &visit.name, client: visit.peer.client, identity, scope: crowded.as_str() }.emit();
+    Answer::Crowded
 }
 
 async fn decide(visit: &Visit, request: &LoginRequest, password: Option<&SecretText>) -> Outcome {

@@ -12,6 +12,7 @@ use guichet_auth::{
     Decision, Identity, Outcome, Protocol,
     availability::IdpState,
     placement::{Stage, Wave},
+    store::DrainTarget,
 };
 use guichet_config::{CellId, ListenerId, TenantId};
 use guichet_proto::smtp::Message;
@@ -130,7 +131,7 @@ pub struct CellLoginFailed<'a> {
     pub identity: &'a Identity,
     /// Where.
     pub cell: &'a CellId,
-    /// `no_endpoint`, `connect`, `temporary`, `refused`, `protocol`, `bye` or `deadline`.
+    /// `no_endpoint`, `drained`, `connect`, `temporary`, `refused`, `protocol`, `bye` or `deadline`.
     pub reason: &'static str,
     /// The chain of causes.
     pub detail: &'a str,
@@ -240,6 +241,20 @@ impl EndpointChanged<'_> {
     }
 }
 
+/// Sets the gauge of a drain.
+pub fn set_drained(target: &DrainTarget, drained: bool) {
+    let labels = match target {
+        DrainTarget::Cell(cell) => ["cell", cell, ""],
+        DrainTarget::Endpoint(cell, endpoint) => ["endpoint", cell, endpoint],
+        DrainTarget::Listener(listener) => ["listener", listener, ""],
+    };
+    if drained {
+        METRICS.drain_active.with_label_values(&labels).set(1);
+    } else {
+        let _ = METRICS.drain_active.remove_label_values(&labels);
+    }
+}
+
 /// A mail dialogue ended without a login.
 #[derive(Debug)]
 pub struct DialogueEnded<'a> {
@@ -298,7 +313,7 @@ impl MailSessionOpened<'_> {
     /// Counts; the line is written at the end.
     pub fn emit(&self) {
         METRICS.mail_sessions.with_label_values(&[self.protocol, self.cell.as_str()]).inc();
-        METRICS.mail_sessions_open.with_label_values(&[self.protocol]).inc();
+        METRICS.mail_sessions_open.with_label_values(&[self.protocol, self.cell.as_str()]).inc();
         if let Some(took) = self.took {
             METRICS.mail_login_seconds.observe(took.as_secs_f64());
         }
@@ -338,7 +353,7 @@ impl MailSessionEnded<'_> {
     /// Logs and counts.
     pub fn emit(&self) {
         let (user, tenant) = self.user.unwrap_or_default();
-        METRICS.mail_sessions_open.with_label_values(&[self.protocol]).dec();
+        METRICS.mail_sessions_open.with_label_values(&[self.protocol, self.cell.as_str()]).dec();
         METRICS.mail_session_ends.with_label_values(&[self.protocol, self.end]).inc();
         info!(
             session = self.session, protocol = self.protocol, listener = %self.listener, client = %self.client,
@@ -379,6 +394,27 @@ impl MessageSubmitted<'_> {
             session = self.session, client = %self.client, user, tenant, cell = %self.cell, sender, recipients, bytes,
             code, said, result, "A message was submitted."
         );
+    }
+}
+
+/// An allowed user has as many mail sessions as a limit allows.
+#[derive(Debug)]
+pub struct SessionLimited<'a> {
+    /// Names the connection.
+    pub session: &'a str,
+    /// From where.
+    pub client: SocketAddr,
+    /// Who.
+    pub identity: &'a Identity,
+    /// `sessions_user` or `sessions_source`.
+    pub scope: &'static str,
+}
+
+impl SessionLimited<'_> {
+    /// Logs and counts.
+    pub fn emit(&self) {
+        METRICS.limit_rejections.with_label_values(&[self.scope]).inc();
+        info!(session = self.session, client = %self.client, user = %self.identity.address, tenant = %self.identity.tenant, scope = self.scope, "A user has too many mail sessions open for another.");
     }
 }
 

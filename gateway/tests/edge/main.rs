@@ -5,6 +5,7 @@
 mod imap;
 mod listeners;
 mod mail;
+mod maintenance;
 mod moves;
 mod placement;
 mod reload;

@@ -196,6 +196,7 @@ fn nth_answer(answers: u64, nth: usize) -> Answer {
         3 => Answer::Unavailable,
         4 => Answer::Limited,
         5 => Answer::Held,
+        6 => Answer::Crowded,
         _ => Answer::Denied,
     }
 }

@@ -206,6 +206,10 @@ fn refusals_follow_the_error_map() {
         Client::tls(),
         "C: AUTH PLAIN AGEAYg==\nA: held\nS: -ERR [SYS/TEMP] The mailbox is being moved, try again in a minute",
     );
+    play(
+        Client::tls(),
+        "C: AUTH PLAIN AGEAYg==\nA: crowded\nS: -ERR [IN-USE] Too many sessions of this account are open",
+    );
     assert!(Pop3Dialogue::refuse_connection().starts_with(b"-ERR [SYS/TEMP] "));
 }
 
