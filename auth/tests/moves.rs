@@ -328,7 +328,7 @@ fn a_killed_process_loses_nothing_it_has_said() {
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
-        let said = |line: String| line.split_once(SAID).and_then(|(_, round)| round.parse().ok());
+        let said = |line: String| line.rsplit_once(SAID).and_then(|(_, round)| round.parse::<usize>().ok());
         let mut last: usize = lines.by_ref().filter_map(said).nth(kill_after).unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
@@ -336,7 +336,7 @@ fn a_killed_process_loses_nothing_it_has_said() {
         last = lines.filter_map(said).last().unwrap_or(last);
 
         let store = Store::open(dir.path(), NOW).unwrap();
-        let cells: Vec<_> = (1..USERS).map(|n| store.route(&user(n), NOW)).collect();
+        let cells: Vec<_> = (0..USERS).map(|n| store.route(&user(n), NOW)).collect();
         assert!(cells.iter().all(|cell| *cell == cells[0]), "a change is whole");
         let expected = |round: usize| Route::Cell(cell(&cell_of(round)));
         assert!([last, last + 1].map(expected).contains(&cells[0]), "round {last} was said, {:?} is there", cells[0]);

@@ -128,7 +128,7 @@ impl Reader<'_> {
             (None, Rule::CellDefault(cell)) => (line, cell.as_str()),
             (None, Rule::CellRequired) => return Err("a cell is missing: write `address,cell`".to_owned()),
         };
-        let address: Address = address.parse().map_err(|error| format!("`{}`: {error}", shown(address)))?;
+        let address = address.parse::<Address>().map_err(|error| format!("`{}`: {error}", shown(address)))?;
         self.check_domain(address.domain())?;
         self.check_cell(cell)?;
         let before = self.listing.table.find((&address).into());

@@ -50,7 +50,7 @@ impl Slot {
 }
 
 /// Cells, and waves, by user.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Table {
     domains: Names,
     cells: Names,
@@ -72,6 +72,13 @@ struct Entry {
     wave: u16,
     to: u16,
     length: u8,
+}
+
+/// Nobody's address.
+impl std::fmt::Debug for Table {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Table").field("placed", &self.placed).finish_non_exhaustive()
+    }
 }
 
 impl Table {
@@ -270,7 +277,7 @@ impl Table {
         let mask = self.index.len().wrapping_sub(1);
         let mut place = self.hash(domain, local.as_bytes()) & mask;
         // Ends: a part of the index is always free.
-        while let Some(&found @ 1..) = self.index.get(place) {
+        while let Some(found @ 1..) = self.index.get(place).copied() {
             let number = found - 1;
             let entry = self.entry(Slot(number));
             if entry.domain == domain && self.local(&entry) == local.as_bytes() {

@@ -520,7 +520,7 @@ fn write_lines<'a>(
     of: impl Fn(Slot) -> Option<&'a CellId> + 'a,
 ) -> Result<(), StoreError> {
     let mut lines = txn.open_table(LINES).map_err(use_error)?;
-    for (number, chunk) in (0..).zip(chunks(table, of)) {
+    for (number, chunk) in (0_u32..).zip(chunks(table, of)) {
         lines.insert((owner, number), chunk.as_slice()).map_err(use_error)?;
     }
     Ok(())

@@ -149,13 +149,13 @@ async fn a_login_whose_user_moves_while_the_old_cell_opens_ends_at_the_new_one()
     go_on.notify_one();
     assert!(client.until_tagged("a").await.starts_with("a OK"));
     drop(moving.beta.next().await);
-    let status = &moving.world.app.relays.list(&Selector::default(), 10)[0];
-    assert_eq!(status.cell, "beta");
+    let open = moving.world.app.relays.list(&Selector::default(), 10);
+    assert_eq!(open.iter().map(|relay| relay.cell.as_str()).collect::<Vec<_>>(), ["beta"]);
 }
 
 #[tokio::test]
 async fn of_many_logins_that_race_with_a_move_none_stays_at_the_old_cell() {
-    let moving = Arc::new(Moving::start("[limits]\nconnections_per_source_rate = 1000\n").await);
+    let moving = Arc::new(Moving::start("").await);
     moving.plan().await;
     let logins: Vec<_> = (0..40)
         .map(|_| {
@@ -187,7 +187,7 @@ async fn of_many_logins_that_race_with_a_move_none_stays_at_the_old_cell() {
 #[tokio::test]
 async fn only_so_many_wait_and_only_so_long() {
     let moving =
-        Moving::start("[limits]\nheld_logins = 1\nheld_logins_per_tenant = 1\nlogin_deadline = \"6s\"\n").await;
+        Moving::start("[limits]\nheld_logins = 1\nheld_logins_per_tenant = 1\nlogin_deadline = \"8s\"\n").await;
     moving.plan().await;
     moving.step("hold").await;
     let mut first = moving.log_in().await;
