@@ -350,9 +350,11 @@ async fn talk(config: &Config, command: Command) -> Result<String, Failure> {
             })
         }
         Command::Relay(Relay::List { whose, limit, json }) => {
-            let mut query = url::form_urlencoded::Serializer::new(String::new());
-            query.extend_pairs(whose.parts()).append_pair("limit", &limit.to_string());
-            let told = node.ask(Method::GET, &format!("/relays?{}", query.finish()), None).await?;
+            let query = url::form_urlencoded::Serializer::new(String::new())
+                .extend_pairs(whose.parts())
+                .append_pair("limit", &limit.to_string())
+                .finish();
+            let told = node.ask(Method::GET, &format!("/relays?{query}"), None).await?;
             let list = told.get("relays").unwrap_or(&Value::Null);
             Ok(match json {
                 true => pretty(&told),

@@ -52,7 +52,7 @@ impl App {
     /// The override cannot be kept; nothing changed.
     pub async fn drain(&self, word: DrainOverride) -> Result<(), DrainError> {
         let app = self.going_on()?;
-        let change = async move {
+        whole(async move {
             let (kind, name) = spelled(&word.target);
             let relays = app.relays_of(&word.target);
             app.change_drains(std::slice::from_ref(&word.target), Some(&word)).await?;
@@ -63,8 +63,8 @@ impl App {
                 reason, "An operator drains."
             );
             Ok(())
-        };
-        whole(change).await
+        })
+        .await
     }
 
     /// Takes drains back: who was not ended yet stays.
@@ -73,7 +73,7 @@ impl App {
     /// A port cannot be opened, or the store cannot be written; nothing changed.
     pub async fn resume(&self, targets: Vec<DrainTarget>, actor: String) -> Result<(), DrainError> {
         let app = self.going_on()?;
-        let change = async move {
+        whole(async move {
             app.change_drains(&targets, None).await?;
             for target in &targets {
                 let (kind, name) = spelled(target);
@@ -82,8 +82,8 @@ impl App {
                 );
             }
             Ok(())
-        };
-        whole(change).await
+        })
+        .await
     }
 
     fn going_on(&self) -> Result<Arc<Self>, DrainError> {

@@ -26,7 +26,7 @@ fn json(gateway: &Gateway, args: &[&str]) -> Value {
 }
 
 fn relays(gateway: &Gateway, args: &[&str]) -> Vec<Value> {
-    let told = json(gateway, &[&["relay", "list"], args].concat());
+    let told = json(gateway, &[&["relay", "list"][..], args].concat());
     told.get("relays").and_then(Value::as_array).expect("a list").clone()
 }
 
@@ -63,7 +63,7 @@ fn an_endpoint_is_emptied_while_its_users_idle_and_they_come_back_by_the_other()
     let drain = |endpoint: &str, more: &[&str]| {
         let args =
             ["cell", "drain", "alpha", "--endpoint", endpoint, "--over", "2s", "--for", "1h", "--reason", "new disks"];
-        gateway.ctl_ok(&[&args, more].concat())
+        gateway.ctl_ok(&[&args[..], more].concat())
     };
     drain(&other, &[]);
     let users: Vec<_> = (0..6).map(|_| idle(&gateway, &ALICE)).collect();
