@@ -42,34 +42,39 @@ pub(super) async fn import(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Done<Imported>>, Refusal> {
-    let _one = one_at_a_time()?;
+    let one = one_at_a_time()?;
     let text = whole(body).await?;
-    let task = Arc::clone(&app);
+    let actor = actor(&headers);
     let done = blocking(move || {
-        let config = task.snapshot.load().config.clone();
+        // Whoever asked may be gone meanwhile: all of it, or nothing.
+        let _one = one;
+        let config = app.snapshot.load().config.clone();
         let listing = read(&text, Rule::CellRequired, &config)?;
         drop(text);
         let mut ended = 0;
-        let moved = |user: &Address, cell: &CellId| ended += end_sessions(&task, user, Whose::NotAt(cell));
-        let imported = task.store.import_placements(listing, asked.dry_run, moved)?;
+        let moved = |user: &Address, cell: &CellId| ended += end_sessions(&app, user, Whose::NotAt(cell));
+        let imported = app.store.import_placements(listing, asked.dry_run, moved)?;
+        if !asked.dry_run {
+            let Imported { users, added, moved, removed } = imported;
+            count_users(&app);
+            tracing::info!(
+                target: "guichet::audit", actor, action = "placement_import", users, added, moved, removed,
+                sessions_ended = ended, "An operator imported placements."
+            );
+        }
         Ok(Done { dry_run: asked.dry_run, sessions_ended: ended, done: imported })
-    })
-    .await?;
-    if !asked.dry_run {
-        let Imported { users, added, moved, removed } = done.done;
-        count_users(&app);
-        tracing::info!(
-            target: "guichet::audit", actor = actor(&headers), action = "placement_import", users, added, moved, removed,
-            sessions_ended = done.sessions_ended, "An operator imported placements."
-        );
-    }
-    Ok(Json(done))
+    });
+    done.await.map(Json)
 }
 
 /// `GET /api/v1/placements/export`: the file.
 pub(super) async fn export(State(app): Shared) -> Result<Response, Refusal> {
-    let _one = one_at_a_time()?;
-    let chunks = blocking(move || Ok(app.store.export_placements())).await?;
+    let one = one_at_a_time()?;
+    let work = blocking(move || {
+        let _one = one;
+        Ok(app.store.export_placements())
+    });
+    let chunks = work.await?;
     let chunks = chunks.into_iter().map(|chunk| Ok::<_, std::convert::Infallible>(Bytes::from(chunk)));
     let body = Body::from_stream(futures::stream::iter(chunks));
     Ok(([(header::CONTENT_TYPE, "text/csv; charset=utf-8")], body).into_response())
@@ -114,13 +119,7 @@ pub(super) async fn set(
     let address = known(&app, &address)?;
     let asked: Set = serde_json::from_slice(&body).map_err(|error| Refusal::bad(error.to_string()))?;
     let cell = known_cell(&app, &asked.cell)?;
-    change(&app, &address, Some(&cell)).await?;
-    let ended = end_sessions(&app, &address, Whose::NotAt(&cell));
-    tracing::info!(
-        target: "guichet::audit", actor = actor(&headers), action = "placement_set", user = %address, %cell,
-        sessions_ended = ended, "An operator set a user's placement."
-    );
-    Ok(Json(shown(&app, &address)))
+    change(app, address, Some(cell), actor(&headers)).await
 }
 
 pub(super) async fn clear(
@@ -129,19 +128,22 @@ pub(super) async fn clear(
     headers: HeaderMap,
 ) -> Result<Json<Shown>, Refusal> {
     let address = known(&app, &address)?;
-    change(&app, &address, None).await?;
-    tracing::info!(
-        target: "guichet::audit", actor = actor(&headers), action = "placement_clear", user = %address,
-        "An operator cleared a user's placement."
-    );
-    Ok(Json(shown(&app, &address)))
+    change(app, address, None, actor(&headers)).await
 }
 
-async fn change(app: &Arc<App>, address: &Address, cell: Option<&CellId>) -> Result<(), Refusal> {
-    let (task, user, cell) = (Arc::clone(app), address.clone(), cell.cloned());
-    blocking(move || Ok(task.store.set_placement(&user, cell.as_ref())?)).await?;
-    count_users(app);
-    Ok(())
+async fn change(app: Arc<App>, user: Address, cell: Option<CellId>, actor: String) -> Result<Json<Shown>, Refusal> {
+    let done = blocking(move || {
+        app.store.set_placement(&user, cell.as_ref())?;
+        let ended = cell.as_ref().map_or(0, |cell| end_sessions(&app, &user, Whose::NotAt(cell)));
+        count_users(&app);
+        tracing::info!(
+            target: "guichet::audit", actor, action = "placement_set", user = %user,
+            cell = cell.as_ref().map_or("", CellId::as_str), sessions_ended = ended,
+            "An operator set or cleared a user's placement."
+        );
+        Ok(shown(&app, &user))
+    });
+    done.await.map(Json)
 }
 
 fn shown(app: &App, address: &Address) -> Shown {

@@ -111,26 +111,27 @@ pub(super) async fn plan(
 ) -> Result<Json<Done<Status>>, Refusal> {
     let name = wave_name(&name)?;
     let to = known_cell(&app, &asked.to)?;
-    let _one = one_at_a_time()?;
+    let one = one_at_a_time()?;
     let text = whole(body).await?;
     let actor = actor(&headers);
-    let now = app.clock.now();
-    let (task, by, cell) = (Arc::clone(&app), actor.clone(), to.clone());
-    let wave = blocking(move || {
-        let config = task.snapshot.load().config.clone();
-        let listing = read(&text, Rule::CellDefault(&cell), &config)?;
+    let done = blocking(move || {
+        // Whoever asked may be gone meanwhile: all of it, or nothing.
+        let _one = one;
+        let now = app.clock.now();
+        let config = app.snapshot.load().config.clone();
+        let listing = read(&text, Rule::CellDefault(&to), &config)?;
         drop(text);
-        Ok(task.store.plan_wave(&name, &listing, &by, now, asked.dry_run)?)
-    })
-    .await?;
-    if !asked.dry_run {
-        tracing::info!(
-            target: "guichet::audit", actor, action = "wave_plan", wave = %wave.name, %to, users = wave.users,
-            "An operator planned a wave."
-        );
-        WavesChanged { waves: &app.store.waves() }.emit();
-    }
-    Ok(Json(Done { dry_run: asked.dry_run, sessions_ended: 0, done: Status::of(wave, now) }))
+        let wave = app.store.plan_wave(&name, &listing, &actor, now, asked.dry_run)?;
+        if !asked.dry_run {
+            tracing::info!(
+                target: "guichet::audit", actor, action = "wave_plan", wave = %wave.name, %to, users = wave.users,
+                "An operator planned a wave."
+            );
+            WavesChanged { waves: &app.store.waves() }.emit();
+        }
+        Ok(Done { dry_run: asked.dry_run, sessions_ended: 0, done: Status::of(wave, now) })
+    });
+    done.await.map(Json)
 }
 
 /// `POST /api/v1/waves/{name}/hold`.
@@ -180,22 +181,21 @@ async fn step(
 ) -> Result<Json<Done<Status>>, Refusal> {
     let name = wave_name(name)?;
     let actor = actor(headers);
-    let now = app.clock.now();
-    let (task, by) = (Arc::clone(app), actor.clone());
-    let (wave, changed, ended) = blocking(move || {
-        let (wave, changed) = task.store.step_wave(&name, step, &by, now)?;
+    let app = Arc::clone(app);
+    let done = blocking(move || {
+        let now = app.clock.now();
+        let (wave, changed) = app.store.step_wave(&name, step, &actor, now)?;
         // Also when nothing changed: the node may have been killed between the two.
-        let ended = end_sessions_of(&task, &wave, step)?;
-        Ok((wave, changed, ended))
-    })
-    .await?;
-    tracing::info!(
-        target: "guichet::audit", actor, action, wave = %wave.name, stage = wave.stage.as_str(),
-        hold_until = wave.held(now).map(timestamp), users = wave.users, epoch = wave.epoch, changed,
-        sessions_ended = ended, "An operator took a wave one step on."
-    );
-    WavesChanged { waves: &app.store.waves() }.emit();
-    Ok(Json(Done { dry_run: false, sessions_ended: ended, done: Status::of(wave, now) }))
+        let ended = end_sessions_of(&app, &wave, step)?;
+        tracing::info!(
+            target: "guichet::audit", actor, action, wave = %wave.name, stage = wave.stage.as_str(),
+            hold_until = wave.held(now).map(timestamp), users = wave.users, epoch = wave.epoch, changed,
+            sessions_ended = ended, "An operator took a wave one step on."
+        );
+        WavesChanged { waves: &app.store.waves() }.emit();
+        Ok(Done { dry_run: false, sessions_ended: ended, done: Status::of(wave, now) })
+    });
+    done.await.map(Json)
 }
 
 /// Whoever is held or moved has nothing open where he is no more. Behind the change: a login that is under way either sees
@@ -219,15 +219,18 @@ pub(super) async fn remove(
     headers: HeaderMap,
 ) -> Result<Json<Status>, Refusal> {
     let name = wave_name(&name)?;
-    let task = Arc::clone(&app);
-    let wave = blocking(move || Ok(task.store.remove_wave(&name)?)).await?;
-    tracing::info!(
-        target: "guichet::audit", actor = actor(&headers), action = "wave_remove", wave = %wave.name,
-        stage = wave.stage.as_str(), users = wave.users, "An operator ended a wave."
-    );
-    count_users(&app);
-    WavesChanged { waves: &app.store.waves() }.emit();
-    Ok(Json(Status::of(wave, app.clock.now())))
+    let actor = actor(&headers);
+    let done = blocking(move || {
+        let wave = app.store.remove_wave(&name)?;
+        tracing::info!(
+            target: "guichet::audit", actor, action = "wave_remove", wave = %wave.name, stage = wave.stage.as_str(),
+            users = wave.users, "An operator ended a wave."
+        );
+        count_users(&app);
+        WavesChanged { waves: &app.store.waves() }.emit();
+        Ok(Status::of(wave, app.clock.now()))
+    });
+    done.await.map(Json)
 }
 
 fn wave_name(name: &str) -> Result<WaveName, Refusal> {

@@ -32,7 +32,7 @@ pub(crate) fn end_sessions(app: &App, user: &Address, whose: Whose<'_>) -> usize
         let at = Selector { cell: Some(cell.parse().ok()?), ..of_user.clone() };
         Some(app.relays.kick(&at, Duration::ZERO))
     });
-    let ended = kicked.sum();
+    let ended: usize = kicked.sum();
     METRICS.placement_sessions_ended.inc_by(ended as u64);
     ended
 }
