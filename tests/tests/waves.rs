@@ -60,6 +60,13 @@ impl Institution {
         imap
     }
 
+    /// Waits until so many mail sessions are open: those of clients that just left are gone.
+    fn wait_open(&self, count: usize) {
+        wait::until("only these are open", || {
+            (self.gateway.metric("guichet_mail_sessions_open", &[]) == count as f64).then_some(())
+        });
+    }
+
     fn cell_of(person: usize, moved: bool) -> &'static str {
         if moved && MOVING.contains(&person) { "beta" } else { "alpha" }
     }
@@ -79,6 +86,7 @@ fn half_of_an_institution_moves_while_it_reads_its_mail_and_back() {
     let mut moved = false;
     for (step, now_moved) in [("commit", true), ("rollback", false)] {
         let mut open: Vec<_> = (0..PEOPLE.len()).map(|n| house.log_in(n, Institution::cell_of(n, moved))).collect();
+        house.wait_open(PEOPLE.len());
         let held = house.gateway.ctl_ok(&["wave", "hold", "spring-1", "--for", "10m"]);
         assert!(held.contains("spring-1: held until") && held.contains("2 mail sessions end"), "{held}");
         for (person, imap) in open.iter_mut().enumerate() {
@@ -143,6 +151,7 @@ fn a_file_is_taken_whole_or_not_at_all_and_every_line_is_told() {
     let told = house.gateway.ctl_ok(&["placement", "import", &good, "--dry-run"]);
     assert!(told.starts_with("2 users: 2 would be added"), "{told}");
     let mut open = house.log_in(0, "alpha");
+    house.wait_open(1);
     let told = house.gateway.ctl_ok(&["placement", "import", &good]);
     assert!(told.starts_with("2 users: 2 added, 0 moved, 0 removed; 1 mail sessions end"), "{told}");
     assert_eq!(open.rest(), Vec::<String>::new());

@@ -96,6 +96,8 @@ async fn open_sessions_end_at_the_cell_the_user_leaves_both_ways() {
         let (rest, end) = client.rest().await;
         assert!(rest.is_empty() && end.is_ok(), "a clean end and no word put into the cell's mouth");
         assert_eq!(within(cell.read_line(&mut String::new())).await.unwrap(), 0);
+        drop((client, cell));
+        moving.world.until(|app| app.relays.count(&Selector::default()) == 0).await;
         // Said once more: nothing left to do, and no error.
         assert_eq!(moving.step(step).await["sessions_ended"], 0);
         let mut client = moving.log_in().await;
