@@ -14,9 +14,7 @@ use tokio::sync::watch;
 use super::{Store, StoreError, use_error};
 use crate::{
     WallTime,
-    placement::{
-        Listing, Problems, Route, Slot, Stage, Step, Table, Wanted, Wave, WaveName, WaveRefused, chunks, read_stored,
-    },
+    placement::{Listing, Problems, Route, Slot, Stage, Step, Table, Wave, WaveName, WaveRefused, chunks, read_stored},
 };
 
 /// Why placements or waves stay as they are.
