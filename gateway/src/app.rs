@@ -91,6 +91,8 @@ pub struct App {
     pub(crate) tickets: Arc<dyn ProducesTickets>,
     /// One change of the snapshot at a time.
     pub(crate) changing: tokio::sync::Mutex<()>,
+    /// One file of users at a time.
+    pub(crate) files: Arc<tokio::sync::Semaphore>,
     connection_count: AtomicU64,
     me: Weak<App>,
 }
@@ -171,6 +173,7 @@ impl App {
             cut: CancellationToken::new(),
             tickets,
             changing: tokio::sync::Mutex::new(()),
+            files: Arc::new(tokio::sync::Semaphore::new(1)),
             connection_count: AtomicU64::new(0),
             me: me.clone(),
         }))

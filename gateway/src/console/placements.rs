@@ -15,7 +15,7 @@ use guichet_auth::{
 };
 use guichet_config::{Address, CellId, Config};
 use serde::{Deserialize, Serialize};
-use tokio::sync::SemaphorePermit;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     api::{Refusal, Shared, actor, timestamp},
@@ -42,7 +42,7 @@ pub(super) async fn import(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Done<Imported>>, Refusal> {
-    let one = one_at_a_time()?;
+    let one = one_at_a_time(&app)?;
     let text = whole(body).await?;
     let actor = actor(&headers);
     let done = blocking(move || {
@@ -69,7 +69,7 @@ pub(super) async fn import(
 
 /// `GET /api/v1/placements/export`: the file.
 pub(super) async fn export(State(app): Shared) -> Result<Response, Refusal> {
-    let one = one_at_a_time()?;
+    let one = one_at_a_time(&app)?;
     let work = blocking(move || {
         let _one = one;
         Ok(app.store.export_placements())
@@ -205,9 +205,8 @@ pub(super) async fn whole(body: Body) -> Result<Bytes, Refusal> {
 }
 
 /// Files are big: one at a time.
-pub(super) fn one_at_a_time() -> Result<SemaphorePermit<'static>, Refusal> {
-    static ONE: tokio::sync::Semaphore = tokio::sync::Semaphore::const_new(1);
-    ONE.try_acquire().map_err(|_| {
+pub(super) fn one_at_a_time(app: &App) -> Result<OwnedSemaphorePermit, Refusal> {
+    Arc::clone(&app.files).try_acquire_owned().map_err(|_| {
         Refusal::new(StatusCode::CONFLICT, "busy", "Another file is being read or written; try again in a moment.")
     })
 }

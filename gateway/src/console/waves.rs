@@ -111,7 +111,7 @@ pub(super) async fn plan(
 ) -> Result<Json<Done<Status>>, Refusal> {
     let name = wave_name(&name)?;
     let to = known_cell(&app, &asked.to)?;
-    let one = one_at_a_time()?;
+    let one = one_at_a_time(&app)?;
     let text = whole(body).await?;
     let actor = actor(&headers);
     let done = blocking(move || {
