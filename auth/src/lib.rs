@@ -10,6 +10,7 @@ mod clock;
 mod decision;
 pub mod directory;
 pub mod password;
+pub mod placement;
 pub mod saml;
 pub mod session;
 pub mod store;

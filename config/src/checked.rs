@@ -299,6 +299,14 @@ pub struct Limits {
     pub password_cache_entries: u64,
     /// Password cache: life of a success.
     pub password_cache_ttl: Duration,
+    /// Logins that wait for the end of a move.
+    pub held_logins: usize,
+    /// Of these, logins of one tenant.
+    pub held_logins_per_tenant: usize,
+    /// Open mail sessions of one user, over all protocols.
+    pub sessions_per_user: usize,
+    /// Of these, from one source.
+    pub sessions_per_user_source: usize,
     /// Messages of one user within `messages_window`.
     pub messages_per_user: u32,
     /// Recipients of one user within `messages_window`.

@@ -15,7 +15,7 @@ use guichet_auth::{
     availability::Board,
     saml::{MetadataIndex, ServiceProvider},
     session::Sealer,
-    store::Store,
+    store::{DrainOverride, Store},
 };
 use guichet_config::{Config, Report};
 use rustls::server::ProducesTickets;
@@ -27,6 +27,8 @@ use crate::{
     http::WebEngine,
     limit::{Connections, Submissions},
     listener::Listeners,
+    mail::Relays,
+    placement::Holds,
     telemetry::{METRICS, event},
     tls::{ClientTls, ServerTls, policy},
 };
@@ -66,10 +68,16 @@ pub struct App {
     pub cells: Arc<Cells>,
     /// Open connections.
     pub connections: Arc<Connections>,
+    /// Logins that wait for the end of a move.
+    pub holds: Arc<Holds>,
+    /// Who is logged in by mail.
+    pub relays: Arc<Relays>,
     /// What was submitted lately.
     pub submissions: Submissions,
     /// Open ports.
     pub listeners: Listeners,
+    /// The drains that were put in force last.
+    pub(crate) drained: ArcSwap<Vec<DrainOverride>>,
     /// The HTTP engine.
     pub web: WebEngine,
     /// Wall time.
@@ -83,6 +91,8 @@ pub struct App {
     pub(crate) tickets: Arc<dyn ProducesTickets>,
     /// One change of the snapshot at a time.
     pub(crate) changing: tokio::sync::Mutex<()>,
+    /// One file of users at a time.
+    pub(crate) files: Arc<tokio::sync::Semaphore>,
     connection_count: AtomicU64,
     me: Weak<App>,
 }
@@ -141,6 +151,9 @@ impl App {
         let cells = Cells::new(&config)?;
         cells.configure(&config, &snapshot.client_tls);
         METRICS.config_generation.set(1);
+        METRICS.placement_users.set(i64::try_from(store.placements_len()).unwrap_or(i64::MAX));
+        event::WavesChanged { waves: &store.waves() }.emit();
+        crate::placement::warn_of_unknown_cells(&store, &config);
         Ok(Arc::new_cyclic(|me| Self {
             snapshot: ArcSwap::from_pointee(snapshot),
             config_path: config_path.to_owned(),
@@ -148,8 +161,11 @@ impl App {
             board,
             cells,
             connections: Arc::default(),
+            holds: Arc::default(),
+            relays: Arc::new(Relays::new(now.seconds())),
             submissions: Submissions::default(),
             listeners: Listeners::default(),
+            drained: ArcSwap::default(),
             web: WebEngine::default(),
             clock,
             started: now,
@@ -157,6 +173,7 @@ impl App {
             cut: CancellationToken::new(),
             tickets,
             changing: tokio::sync::Mutex::new(()),
+            files: Arc::new(tokio::sync::Semaphore::new(1)),
             connection_count: AtomicU64::new(0),
             me: me.clone(),
         }))
@@ -168,10 +185,12 @@ impl App {
     /// A port that cannot be opened.
     pub fn start(self: &Arc<Self>) -> anyhow::Result<()> {
         let config = self.snapshot.load().config.clone();
+        self.restore_drains();
         let prepared = self.listeners.prepare(&config)?;
         self.listeners.commit(prepared, &config, self);
         tokio::spawn(crate::reload::keep_fresh(self.clone()));
         tokio::spawn(crate::probe::run(self.clone()));
+        tokio::spawn(crate::drain::tell_relays(self.relays.clone(), self.stop.clone(), self.cut.clone()));
         METRICS.node_ready.set(1);
         Ok(())
     }
@@ -188,7 +207,7 @@ impl App {
 
     /// Names one connection of this node in logs and to cells: `<start>-<number>`, hexadecimal.
     pub fn session_name(&self, conn: u64) -> String {
-        format!("{:x}-{conn:x}", self.started.seconds())
+        self.relays.session_name(conn)
     }
 
     pub(crate) fn arc(&self) -> Option<Arc<Self>> {

@@ -3,12 +3,16 @@
 //! Exit codes: 0 done · 1 refused by the node (bad request, unknown tenant, configuration with problems) · 64 bad
 //! arguments · 69 the node cannot be reached · 77 the token is not accepted · 78 the configuration file cannot be used.
 
+mod moves;
+
 use std::{path::Path, process::ExitCode, time::Duration};
 
-use clap::{Subcommand, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 use guichet_config::Config;
-use reqwest::{Method, StatusCode};
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
+
+pub use self::moves::{Placement, Wave};
 
 /// What to ask of a running node.
 #[derive(Clone, Debug, Subcommand)]
@@ -27,9 +31,27 @@ pub enum Command {
     /// Cells.
     #[command(subcommand)]
     Cell(Cell),
+    /// Listeners.
+    #[command(subcommand)]
+    Listener(Listener),
+    /// Live mail connections.
+    #[command(subcommand)]
+    Relay(Relay),
+    /// What is drained: cells, endpoints and listeners.
+    Drains {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Placements of single users.
     #[command(subcommand)]
     User(User),
+    /// Placements of all users.
+    #[command(subcommand)]
+    Placement(Placement),
+    /// Waves: users who move to another cell together.
+    #[command(subcommand)]
+    Wave(Wave),
     /// Read the configuration again; on any problem nothing changes.
     Reload,
 }
@@ -71,6 +93,130 @@ pub enum Cell {
         /// As JSON.
         #[arg(long)]
         json: bool,
+    },
+    /// Empty a cell, or one endpoint of it: no new login goes there, live connections end over a time. Example: `guichet
+    /// ctl cell drain alpha --over 10m --for 2h --reason "new disks"`
+    Drain {
+        /// Cell.
+        cell: String,
+        /// Only this one of its endpoints.
+        #[arg(long, value_name = "HOST:PORT")]
+        endpoint: Option<String>,
+        /// How.
+        #[command(flatten)]
+        drain: Drain,
+    },
+    /// Take drains back: of the cell and all of its endpoints, or of one endpoint.
+    Resume {
+        /// Cell.
+        cell: String,
+        /// Only this one of its endpoints.
+        #[arg(long, value_name = "HOST:PORT")]
+        endpoint: Option<String>,
+    },
+}
+
+/// How to drain.
+#[derive(Clone, Debug, Args)]
+pub struct Drain {
+    /// Live connections end one after the other within this time, such as `10m`; at most a day.
+    #[arg(long, value_name = "DURATION")]
+    over: String,
+    /// How long, such as `2h`; at most 31 days.
+    #[arg(long = "for", value_name = "DURATION")]
+    duration: String,
+    /// Why; kept for the audit.
+    #[arg(long)]
+    reason: String,
+    /// Only say how many connections would end.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// About listeners.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Listener {
+    /// Ports and live mail connections of each.
+    List {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Empty a listener: its ports close, live mail connections end over a time. Example: `guichet ctl listener drain imaps
+    /// --over 10m --for 2h --reason "kernel update"`
+    Drain {
+        /// Listener.
+        listener: String,
+        /// How.
+        #[command(flatten)]
+        drain: Drain,
+    },
+    /// Take the drain back: its ports open again.
+    Resume {
+        /// Listener.
+        listener: String,
+    },
+}
+
+/// About live mail connections. What is given must all match.
+#[derive(Clone, Debug, Args)]
+pub struct Whose {
+    /// Of users of this institution.
+    #[arg(long)]
+    tenant: Option<String>,
+    /// Of this user.
+    #[arg(long, value_name = "ADDRESS")]
+    user: Option<String>,
+    /// To this cell.
+    #[arg(long)]
+    cell: Option<String>,
+    /// Of this protocol: `imap`, `pop3`, `submission` or `sieve`.
+    #[arg(long)]
+    protocol: Option<String>,
+    /// That came in here.
+    #[arg(long)]
+    listener: Option<String>,
+}
+
+impl Whose {
+    fn parts(&self) -> Vec<(&'static str, &str)> {
+        let Self { tenant, user, cell, protocol, listener } = self;
+        let parts =
+            [("tenant", tenant), ("user", user), ("cell", cell), ("protocol", protocol), ("listener", listener)];
+        parts.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?))).collect()
+    }
+}
+
+/// About live mail connections.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Relay {
+    /// Who is logged in now. Example: `guichet ctl relay list --cell alpha --protocol imap --limit 20`
+    List {
+        /// Whose.
+        #[command(flatten)]
+        whose: Whose,
+        /// At most so many.
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// End live connections; mail programs log in again by themselves. Example: `guichet ctl relay kick --user
+    /// ada@univ.example --reason "stolen phone"`
+    Kick {
+        /// Whose.
+        #[command(flatten)]
+        whose: Whose,
+        /// One after the other within this time, such as `30s`; at once when not given.
+        #[arg(long, value_name = "DURATION")]
+        over: Option<String>,
+        /// Why; kept for the audit.
+        #[arg(long)]
+        reason: String,
+        /// Only say how many.
+        #[arg(long)]
+        dry_run: bool,
     },
 }
 
@@ -175,8 +321,65 @@ async fn talk(config: &Config, command: Command) -> Result<String, Failure> {
             Ok(if json {
                 pretty(&list)
             } else {
-                table(&list, &["cell", "service", "endpoint", "healthy", "last_error"])
+                table(&list, &["cell", "service", "endpoint", "healthy", "drained", "last_error"])
             })
+        }
+        Command::Cell(Cell::Drain { cell, endpoint, drain }) => {
+            node.drain(&format!("/cells/{}/drain", segment(&cell)), endpoint, drain).await
+        }
+        Command::Cell(Cell::Resume { cell, endpoint }) => {
+            let body = endpoint.map(|endpoint| json!({"endpoint": endpoint}));
+            resumed(&node.ask(Method::POST, &format!("/cells/{}/resume", segment(&cell)), body).await?)
+        }
+        Command::Listener(Listener::List { json }) => {
+            let list = node.ask(Method::GET, "/listeners", None).await?;
+            Ok(if json { pretty(&list) } else { table(&list, &["listener", "open", "drained", "relays"]) })
+        }
+        Command::Listener(Listener::Drain { listener, drain }) => {
+            node.drain(&format!("/listeners/{}/drain", segment(&listener)), None, drain).await
+        }
+        Command::Listener(Listener::Resume { listener }) => {
+            resumed(&node.ask(Method::POST, &format!("/listeners/{}/resume", segment(&listener)), None).await?)
+        }
+        Command::Drains { json } => {
+            let list = node.ask(Method::GET, "/drains", None).await?;
+            Ok(if json {
+                pretty(&list)
+            } else {
+                table(&list, &["kind", "name", "relays", "done", "until", "actor", "reason"])
+            })
+        }
+        Command::Relay(Relay::List { whose, limit, json }) => {
+            let query = url::form_urlencoded::Serializer::new(String::new())
+                .extend_pairs(whose.parts())
+                .append_pair("limit", &limit.to_string())
+                .finish();
+            let told = node.ask(Method::GET, &format!("/relays?{query}"), None).await?;
+            let list = told.get("relays").unwrap_or(&Value::Null);
+            Ok(match json {
+                true => pretty(&told),
+                false => {
+                    let columns = ["session", "protocol", "user", "cell", "endpoint", "client", "seconds", "ending"];
+                    let shown = list.as_array().map_or(0, Vec::len);
+                    format!("{}{shown} of {}\n", table(list, &columns), field(&told, "total"))
+                }
+            })
+        }
+        Command::Relay(Relay::Kick { whose, over, reason, dry_run }) => {
+            if whose.parts().is_empty() {
+                let message = "say whose: --tenant, --user, --cell, --protocol or --listener".to_owned();
+                return Err(Failure { code: USAGE, message });
+            }
+            if let Some(over) = &over {
+                check_duration(over)?;
+            }
+            let mut body = json!({"over": over, "reason": reason, "dry_run": dry_run});
+            for (name, value) in whose.parts() {
+                body[name] = json!(value);
+            }
+            let told = node.ask(Method::POST, "/relays/kick", Some(body)).await?;
+            let verb = if dry_run { "would end" } else { "end" };
+            Ok(format!("{} relays {verb}\n", field(&told, "relays")))
         }
         Command::User(User::List { json }) => {
             let list = node.ask(Method::GET, "/users", None).await?;
@@ -192,11 +395,19 @@ async fn talk(config: &Config, command: Command) -> Result<String, Failure> {
             let told = node.ask(Method::POST, &format!("/users/{}/release", segment(&address)), None).await?;
             Ok(format!("{}: released\n", field(&told, "user")))
         }
+        Command::Placement(command) => moves::placement(&node, command).await,
+        Command::Wave(command) => moves::wave(&node, command).await,
         Command::Reload => {
             let told = node.ask(Method::POST, "/reload", None).await?;
             Ok(format!("generation {}\n", field(&told, "generation")))
         }
     }
+}
+
+/// What was taken back, one a line.
+fn resumed(told: &Value) -> Result<String, Failure> {
+    let line = |one: &Value| format!("{} {}: resumed\n", field(one, "kind"), field(one, "name"));
+    Ok(told.as_array().into_iter().flatten().map(line).collect())
 }
 
 fn check_duration(text: &str) -> Result<(), Failure> {
@@ -251,22 +462,74 @@ impl Node {
     }
 
     async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> Result<Value, Failure> {
-        let mut request = self.client.request(method, format!("{}/api/v1{path}", self.origin)).bearer_auth(&self.token);
-        if let Ok(user) = std::env::var("USER") {
-            request = request.header("guichet-actor", user);
-        }
+        let mut request = self.request(method, path);
         if let Some(body) = body {
             request = request.json(&body);
         }
-        let answer = request.send().await.map_err(|error| self.unreachable(error))?;
-        let status = answer.status();
-        let body: Value = answer.json().await.map_err(|error| self.unreachable(error))?;
-        if status.is_success() {
-            return Ok(body);
+        self.answer(request, None).await
+    }
+
+    /// Sends a file; the problems that the node finds in it are told with its name.
+    async fn send_file(&self, path: &str, file: &Path) -> Result<Value, Failure> {
+        let request = self.request(Method::POST, path).header("content-type", "text/csv").body(moves::read(file)?);
+        self.answer(request, Some(file)).await
+    }
+
+    /// The text of an answer that is no JSON when it is good.
+    async fn download(&self, path: &str) -> Result<String, Failure> {
+        let answer = self.request(Method::GET, path).send().await.map_err(|error| self.unreachable(error))?;
+        if !answer.status().is_success() {
+            return Err(self.refusal(answer, None).await);
         }
-        let said = body.pointer("/error/message").and_then(Value::as_str).unwrap_or("the node refused");
-        let code = if status == StatusCode::UNAUTHORIZED { NO_PERMISSION } else { REFUSED };
-        Err(Failure { code, message: said.to_owned() })
+        answer.text().await.map_err(|error| self.unreachable(error))
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let request = self.client.request(method, format!("{}/api/v1{path}", self.origin)).bearer_auth(&self.token);
+        match std::env::var("USER") {
+            Ok(user) => request.header("guichet-actor", user),
+            Err(_) => request,
+        }
+    }
+
+    async fn answer(&self, request: RequestBuilder, file: Option<&Path>) -> Result<Value, Failure> {
+        let answer = request.send().await.map_err(|error| self.unreachable(error))?;
+        if !answer.status().is_success() {
+            return Err(self.refusal(answer, file).await);
+        }
+        answer.json().await.map_err(|error| self.unreachable(error))
+    }
+
+    async fn refusal(&self, answer: Response, file: Option<&Path>) -> Failure {
+        let code = if answer.status() == StatusCode::UNAUTHORIZED { NO_PERMISSION } else { REFUSED };
+        let body: Value = match answer.json().await {
+            Ok(body) => body,
+            Err(error) => return self.unreachable(error),
+        };
+        let mut message = body.pointer("/error/message").map_or("the node refused".to_owned(), cell);
+        let problems = body.pointer("/error/problems").and_then(Value::as_array);
+        for problem in problems.into_iter().flatten() {
+            let file = file.map(|file| format!("{}:", file.display())).unwrap_or_default();
+            message.push_str(&format!("\n{file}{}: {}", field(problem, "line"), field(problem, "message")));
+        }
+        Failure { code, message }
+    }
+
+    async fn drain(&self, path: &str, endpoint: Option<String>, drain: Drain) -> Result<String, Failure> {
+        let Drain { over, duration, reason, dry_run } = drain;
+        check_duration(&over)?;
+        check_duration(&duration)?;
+        let body = json!({"endpoint": endpoint, "over": over, "for": duration, "reason": reason, "dry_run": dry_run});
+        let told = self.ask(Method::POST, path, Some(body)).await?;
+        let verb = if dry_run { "would end" } else { "end" };
+        Ok(format!(
+            "{} {}: {} relays {verb} until {}, nobody new until {}\n",
+            field(&told, "kind"),
+            field(&told, "name"),
+            field(&told, "relays"),
+            field(&told, "done"),
+            field(&told, "until")
+        ))
     }
 
     fn unreachable(&self, error: reqwest::Error) -> Failure {

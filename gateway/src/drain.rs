@@ -3,8 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
-use crate::{app::App, telemetry::METRICS};
+use crate::{app::App, mail::Relays, telemetry::METRICS};
 
 /// Stops the node: ports close, connections end at their next quiet moment; what is left after `bound` is cut.
 /// Returns how many had to be.
@@ -29,6 +30,14 @@ pub async fn drain(app: &Arc<App>, bound: Duration) -> usize {
     .await;
     tracing::info!(cut = left, "The node has stopped.");
     left
+}
+
+/// Hands the word of the node's end on to its relays: one waiter for all of them.
+pub(crate) async fn tell_relays(relays: Arc<Relays>, stop: CancellationToken, cut: CancellationToken) {
+    stop.cancelled().await;
+    relays.stop();
+    cut.cancelled().await;
+    relays.cut();
 }
 
 const LOOK_EVERY: Duration = Duration::from_millis(50);

@@ -10,6 +10,7 @@ pub mod http;
 pub mod limit;
 pub mod listener;
 pub mod mail;
+pub mod maintenance;
 pub mod placement;
 pub mod probe;
 pub mod reload;

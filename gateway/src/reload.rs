@@ -56,6 +56,7 @@ impl App {
         let before = self.snapshot.swap(Arc::new(snapshot));
         configure_board(&self.board, &config, now);
         self.cells.configure(&config, &client_tls);
+        crate::placement::warn_of_unknown_cells(&self.store, &config);
         telemetry::log::set_level(&config.log.level);
         self.listeners.commit(prepared, &config, &app);
         Ok((generation, check::difference(&before.config, &config)))
@@ -80,6 +81,7 @@ pub(crate) async fn keep_fresh(app: Arc<App>) {
         ticks = ticks.wrapping_add(1);
         let now = app.clock.now();
         let _one_at_a_time = app.changing.lock().await;
+        app.end_drains();
         let task = app.clone();
         let refresh = app.snapshot.load().config.federations.iter().map(|one| one.refresh).min();
         let metadata_due = refresh.is_some_and(|every| now.since(metadata_read) >= every);

@@ -115,6 +115,10 @@ fn config() -> Config {
             login_deadline: seconds(60),
             password_cache_entries: 1000,
             password_cache_ttl: seconds(300),
+            held_logins: 1,
+            held_logins_per_tenant: 1,
+            sessions_per_user: 1,
+            sessions_per_user_source: 1,
             messages_per_user: 1,
             recipients_per_user: 1,
             messages_per_tenant: 1,
@@ -229,6 +233,16 @@ async fn the_same_wrong_password_is_asked_and_counted_once() {
         assert_eq!(world.login("alice@univ-a.example", "old", "203.0.113.1").await.decision, BAD);
     }
     assert_eq!(world.asked(), 1);
+}
+
+/// A webmail, or a phone with many folders, logs in all day long.
+#[tokio::test]
+async fn good_logins_are_never_too_many() {
+    let world = World::new(Fake::default());
+    for number in 0..50 {
+        let outcome = world.login("alice@univ-a.example", "right", "203.0.113.1").await;
+        assert!(matches!(outcome.decision, Decision::Allow(_)), "login {number}: {outcome:?}");
+    }
 }
 
 #[tokio::test]

@@ -1,10 +1,12 @@
-//! What a node must remember: seal keys, one-time markers, overrides and revocations, in one `redb` file.
+//! What a node must remember: seal keys, one-time markers, overrides, revocations, placements and waves, in one `redb` file.
 //!
 //! One node alone needs no other store. Every entry has an end and is purged after it; full tables refuse, they do not
 //! forget. Each write is on disk (fsync) before the call returns, so a killed process loses nothing it has said.
 
+mod drains;
 mod ledger;
 mod placements;
+mod routes;
 
 use std::{
     fs::{DirBuilder, OpenOptions},
@@ -19,13 +21,17 @@ use guichet_config::{Address, CellId, Forced, Secret, TenantId};
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
-use self::{ledger::Ledger, placements::Placements};
+use self::{drains::Drains, ledger::Ledger, placements::Placements, routes::Routes};
 use crate::{
     WallTime,
     session::{SealKey, random},
 };
 
-pub use self::placements::PlacementOverride;
+pub use self::{
+    drains::{DrainOverride, DrainTarget},
+    placements::PlacementOverride,
+    routes::{Imported, PlacementError, Standing},
+};
 
 /// Why the store cannot answer.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +69,8 @@ pub struct Store {
     file: Database,
     ledger: Ledger,
     placements: Placements,
+    routes: Routes,
+    drains: Drains,
     /// When ended markers and revocations were last removed.
     purged: AtomicU64,
 }
@@ -80,7 +88,9 @@ impl Store {
         txn.commit().map_err(open_error)?;
         let ledger = Ledger::load(&file).map_err(open_error)?;
         let placements = Placements::load(&file).map_err(StoreError::Open)?;
-        Ok(Self { file, ledger, placements, purged: AtomicU64::new(now.0) })
+        let routes = Routes::load(&file).map_err(StoreError::Open)?;
+        let drains = Drains::load(&file).map_err(StoreError::Open)?;
+        Ok(Self { file, ledger, placements, routes, drains, purged: AtomicU64::new(now.0) })
     }
 
     /// Sets a one-time marker. `true`: it is new; `false`: it was there already (a replay).
@@ -201,6 +211,27 @@ impl Store {
         self.placements.list(now)
     }
 
+    /// Sets an operator's word that something is to be empty.
+    ///
+    /// # Errors
+    /// The file cannot be used, or too many words live; nothing changed.
+    pub fn drain(&self, word: DrainOverride) -> Result<(), StoreError> {
+        self.drains.set(&self.file, word)
+    }
+
+    /// Takes such words back.
+    ///
+    /// # Errors
+    /// The file cannot be used; nothing changed.
+    pub fn resume(&self, targets: &[DrainTarget]) -> Result<(), StoreError> {
+        self.drains.take_back(&self.file, targets)
+    }
+
+    /// Such words that have not ended. Answered from memory.
+    pub fn drains(&self, now: WallTime) -> Vec<DrainOverride> {
+        self.drains.list(now)
+    }
+
     /// Revokes one session until `until` (its absolute end).
     ///
     /// # Errors
@@ -228,6 +259,7 @@ impl Store {
             purge(txn, now).map_err(use_error)?;
             self.ledger.purge(now);
             self.placements.purge(now);
+            self.drains.purge(now);
             self.purged.store(now.0, Ordering::Relaxed);
         }
         Ok(())
@@ -260,6 +292,8 @@ fn create_tables(txn: &WriteTransaction) -> Result<(), redb::TableError> {
     txn.open_table(SEAL_KEYS)?;
     txn.open_table(OVERRIDES)?;
     txn.open_table(placements::PLACEMENTS)?;
+    routes::create_tables(txn)?;
+    txn.open_table(drains::DRAINS)?;
     txn.open_table(ledger::SESSIONS)?;
     txn.open_table(ledger::FALLBACK)?;
     Ok(())
@@ -275,6 +309,8 @@ fn purge(txn: &WriteTransaction, now: WallTime) -> Result<(), redb::Error> {
         .retain(|_, json| serde_json::from_slice::<IdpOverride>(json).map_or(true, |word| word.until > now.0))?;
     txn.open_table(placements::PLACEMENTS)?
         .retain(|_, json| serde_json::from_slice::<PlacementOverride>(json).map_or(true, |word| word.until > now.0))?;
+    txn.open_table(drains::DRAINS)?
+        .retain(|_, json| serde_json::from_slice::<DrainOverride>(json).map_or(true, |word| word.until > now.0))?;
     Ok(())
 }
 

@@ -78,6 +78,11 @@ impl Placements {
         word.cell.parse().ok()
     }
 
+    /// Whether there is a word at all, ended ones included.
+    pub(super) fn any(&self) -> bool {
+        !self.0.read().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     pub(super) fn list(&self, now: WallTime) -> Vec<(Address, PlacementOverride)> {
         let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let mut list: Vec<_> =

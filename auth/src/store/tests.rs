@@ -198,6 +198,34 @@ fn a_damaged_file_is_an_error_or_still_right_but_never_a_panic() {
 }
 
 #[test]
+fn drains_survive_a_restart_and_are_taken_back_one_by_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let cell = DrainTarget::Cell("alpha".to_owned());
+    let endpoint = DrainTarget::Endpoint("alpha".to_owned(), "mbx1:993".to_owned());
+    let word = |target: &DrainTarget, reason: &str| DrainOverride {
+        target: target.clone(),
+        done: later(10).0,
+        until: later(60).0,
+        reason: reason.to_owned(),
+        actor: "ops".to_owned(),
+        since: NOW.0,
+    };
+    let store = Store::open(dir.path(), NOW).unwrap();
+    store.drain(word(&cell, "disks")).unwrap();
+    store.drain(word(&endpoint, "kernel")).unwrap();
+    store.drain(word(&cell, "disks again")).unwrap();
+    drop(store);
+    let store = Store::open(dir.path(), later(1)).unwrap();
+    assert_eq!(store.drains(later(1)), [word(&cell, "disks again"), word(&endpoint, "kernel")]);
+    assert!(store.drains(later(60)).is_empty());
+    store.resume(&[cell]).unwrap();
+    assert_eq!(store.drains(later(1)), [word(&endpoint, "kernel")]);
+    drop(store);
+    let store = Store::open(dir.path(), later(60)).unwrap();
+    assert!(store.drains(later(1)).is_empty(), "ended words are gone from the file");
+}
+
+#[test]
 fn a_word_on_a_user_survives_a_restart_and_ends_by_itself() {
     let dir = tempfile::tempdir().unwrap();
     let address: Address = "alice@univ-a.example".parse().unwrap();

@@ -240,6 +240,18 @@ impl Check {
             Some(file.connections_max),
             "limits.connections_max",
         );
+        self.at_most(
+            "limits.held_logins_per_tenant",
+            Some(file.held_logins_per_tenant),
+            Some(file.held_logins),
+            "limits.held_logins",
+        );
+        self.at_most(
+            "limits.sessions_per_user_source",
+            Some(file.sessions_per_user_source),
+            Some(file.sessions_per_user),
+            "limits.sessions_per_user",
+        );
         Some(Limits {
             connections_max: file.connections_max,
             connections_per_source: file.connections_per_source,
@@ -251,6 +263,10 @@ impl Check {
             login_deadline: login_deadline?,
             password_cache_entries: file.password_cache_entries,
             password_cache_ttl: password_cache_ttl?,
+            held_logins: file.held_logins,
+            held_logins_per_tenant: file.held_logins_per_tenant,
+            sessions_per_user: file.sessions_per_user,
+            sessions_per_user_source: file.sessions_per_user_source,
             messages_per_user: file.messages_per_user,
             recipients_per_user: file.recipients_per_user,
             messages_per_tenant: file.messages_per_tenant,

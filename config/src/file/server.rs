@@ -197,6 +197,18 @@ pub(crate) struct Limits {
     pub(crate) password_cache_entries: u64,
     /// How long one is kept.
     pub(crate) password_cache_ttl: Lapse,
+    /// Logins of users being moved that wait for the end of it.
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub(crate) held_logins: usize,
+    /// Of these, logins of one tenant.
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub(crate) held_logins_per_tenant: usize,
+    /// Mail sessions one user may have open, over all protocols.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(crate) sessions_per_user: usize,
+    /// Of these, mail sessions from one source.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(crate) sessions_per_user_source: usize,
     /// Messages one user may submit within `messages_window`.
     #[schemars(range(min = 1, max = 10_000_000))]
     pub(crate) messages_per_user: u32,
@@ -229,6 +241,10 @@ impl Default for Limits {
             login_deadline: Lapse::new("60s"),
             password_cache_entries: 500_000,
             password_cache_ttl: Lapse::new("5m"),
+            held_logins: 5_000,
+            held_logins_per_tenant: 2_000,
+            sessions_per_user: 100,
+            sessions_per_user_source: 50,
             messages_per_user: 300,
             recipients_per_user: 2_000,
             messages_per_tenant: 50_000,

@@ -134,8 +134,12 @@ pub enum Answer {
     Refused,
     /// Directory or cell away: try later.
     Unavailable,
-    /// Too many failures or sessions: try later.
+    /// Too many failures: try later.
     Limited,
+    /// The mailbox is being moved: try later.
+    Held,
+    /// The user has too many sessions open: end some, or try later.
+    Crowded,
 }
 
 /// Why a dialogue ended.
@@ -154,6 +158,8 @@ pub enum CloseReason {
     TooManyErrors,
     /// Too many failed logins.
     TooManyFailures,
+    /// The user has too many sessions open.
+    TooManySessions,
     /// Another protocol (an HTTP request line).
     WrongProtocol,
 }
@@ -168,6 +174,7 @@ impl CloseReason {
             Self::TooLong => "too_long",
             Self::TooManyErrors => "too_many_errors",
             Self::TooManyFailures => "too_many_failures",
+            Self::TooManySessions => "too_many_sessions",
             Self::WrongProtocol => "wrong_protocol",
         }
     }

@@ -125,6 +125,8 @@ pub(crate) fn play<D: Dialogue>(mut client: Client<D>, script: &str) -> Client<D
                 "refused" => Answer::Refused,
                 "unavailable" => Answer::Unavailable,
                 "limited" => Answer::Limited,
+                "held" => Answer::Held,
+                "crowded" => Answer::Crowded,
                 opened => Answer::Opened { capability: opened.strip_prefix("opened ").map(str::to_owned) },
             }),
         };

@@ -19,11 +19,13 @@ use std::{
 
 use arc_swap::ArcSwap;
 use guichet_config::{CellId, Config, Endpoint, Health, MailProtocol};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use self::learnt::Learnt;
 use self::resolve::Names;
 use crate::{
+    mail::Drain,
     telemetry::{METRICS, event},
     tls::ClientTls,
 };
@@ -55,6 +57,8 @@ impl Service {
 pub struct Chosen {
     /// As configured.
     pub endpoint: Endpoint,
+    /// The same in one word, shared by all that go there.
+    pub label: Arc<str>,
     /// Where to connect now.
     pub address: SocketAddr,
 }
@@ -70,6 +74,8 @@ pub struct EndpointStatus {
     pub endpoint: String,
     /// In rotation.
     pub healthy: bool,
+    /// Takes nothing new, by an operator's word.
+    pub drained: bool,
     /// Last failure in words.
     pub last_error: Option<String>,
 }
@@ -78,6 +84,8 @@ pub struct EndpointStatus {
 #[derive(Debug)]
 pub struct Cells {
     pools: ArcSwap<BTreeMap<(CellId, Service), Arc<Pool>>>,
+    /// Operators' words: their targets take nothing new.
+    drains: ArcSwap<Vec<Drain>>,
     names: ArcSwap<Names>,
 }
 
@@ -101,7 +109,7 @@ struct Member {
     cell: CellId,
     service: Service,
     endpoint: Endpoint,
-    label: String,
+    label: Arc<str>,
     state: Mutex<State>,
 }
 
@@ -125,7 +133,7 @@ impl Cells {
     /// The system's resolver configuration cannot be used.
     pub fn new(config: &Config) -> anyhow::Result<Arc<Self>> {
         let names = ArcSwap::from_pointee(Names::new(&config.dns_servers)?);
-        Ok(Arc::new(Self { pools: ArcSwap::default(), names }))
+        Ok(Arc::new(Self { pools: ArcSwap::default(), drains: ArcSwap::default(), names }))
     }
 
     /// Takes over the cells of a configuration; an endpoint that stays keeps its health. Checks start now.
@@ -155,11 +163,8 @@ impl Cells {
                 pools.insert((cell.id.clone(), Service::Relay), pool);
             }
         }
-        let kept: HashSet<&str> =
-            pools.values().flat_map(|pool| &pool.members).map(|member| member.label.as_str()).collect();
-        for gone in
-            before.values().flat_map(|pool| &pool.members).filter(|member| !kept.contains(member.label.as_str()))
-        {
+        let kept: HashSet<&str> = pools.values().flat_map(|pool| &pool.members).map(|member| &*member.label).collect();
+        for gone in before.values().flat_map(|pool| &pool.members).filter(|member| !kept.contains(&*member.label)) {
             let labels = [gone.cell.as_str(), gone.service.as_str(), &gone.label];
             let _ = METRICS.cell_endpoint_up.remove_label_values(&labels);
         }
@@ -198,21 +203,49 @@ impl Cells {
     }
 
     /// As [`Cells::choose`], but not `failed`.
+    ///
+    /// A drained endpoint is not chosen. For the web it is the last resort for as long as the drain ends live relays: a
+    /// request is short, and whoever is writing a message there should be able to send it.
     pub async fn choose_other(&self, cell: &CellId, service: Service, failed: Option<&Endpoint>) -> Option<Chosen> {
         let pool = self.pools.load().get(&(cell.clone(), service)).cloned()?;
         let start = pool.next.fetch_add(1, Ordering::Relaxed);
         let count = pool.members.len();
-        for step in 0..count {
+        let (drains, now) = (self.drains.load_full(), Instant::now());
+        for step in 0..count * 2 {
             let member = pool.members.get(start.wrapping_add(step) % count)?;
             if failed == Some(&member.endpoint) || member.lock().out {
                 continue;
             }
+            let barring = drains.iter().filter(|drain| drain.bars(cell, &member.label, now));
+            let last_resort = step >= count;
+            match barring.map(|drain| drain.done).min() {
+                None if !last_resort => {}
+                Some(done) if last_resort && service == Service::Web && done > now => {}
+                _ => continue,
+            }
             match self.address(&member.endpoint).await {
-                Ok(address) => return Some(Chosen { endpoint: member.endpoint.clone(), address }),
+                Ok(address) => {
+                    let (endpoint, label) = (member.endpoint.clone(), member.label.clone());
+                    return Some(Chosen { endpoint, label, address });
+                }
                 Err(error) => member.on_failure(&error),
             }
         }
         None
+    }
+
+    /// Whether an operator drains every endpoint that could take a login.
+    pub fn drained(&self, cell: &CellId, service: Service) -> bool {
+        let (drains, now) = (self.drains.load(), Instant::now());
+        let pools = self.pools.load();
+        let members = pools.get(&(cell.clone(), service)).map_or(&[][..], |pool| pool.members.as_slice());
+        let mut healthy = members.iter().filter(|member| !member.lock().out).peekable();
+        healthy.peek().is_some() && healthy.all(|member| drains.iter().any(|one| one.bars(cell, &member.label, now)))
+    }
+
+    /// The drains in force, in place of those before.
+    pub(crate) fn set_drains(&self, drains: Vec<Drain>) {
+        self.drains.store(Arc::new(drains));
     }
 
     /// A connection attempt failed: counts like a failed check.
@@ -246,7 +279,10 @@ impl Cells {
 
     /// All of them.
     pub fn list(&self) -> Vec<EndpointStatus> {
-        self.pools.load().values().flat_map(|pool| &pool.members).map(|member| member.status()).collect()
+        let (drains, now) = (self.drains.load(), Instant::now());
+        let barred = |member: &Member| drains.iter().any(|one| one.bars(&member.cell, &member.label, now));
+        let pools = self.pools.load();
+        pools.values().flat_map(|pool| &pool.members).map(|member| member.status(barred(member))).collect()
     }
 
     async fn address(&self, endpoint: &Endpoint) -> Result<SocketAddr, String> {
@@ -256,7 +292,7 @@ impl Cells {
 
 impl Member {
     fn new(cell: &CellId, service: Service, endpoint: &Endpoint) -> Self {
-        let label = endpoint.to_string();
+        let label: Arc<str> = endpoint.to_string().into();
         METRICS.cell_endpoint_up.with_label_values(&[cell.as_str(), service.as_str(), &label]).set(1);
         Self { cell: cell.clone(), service, endpoint: endpoint.clone(), label, state: Mutex::default() }
     }
@@ -310,13 +346,14 @@ impl Member {
             .emit();
     }
 
-    fn status(&self) -> EndpointStatus {
+    fn status(&self, drained: bool) -> EndpointStatus {
         let state = self.lock();
         EndpointStatus {
             cell: self.cell.to_string(),
             service: self.service.as_str(),
-            endpoint: self.label.clone(),
+            endpoint: self.label.to_string(),
             healthy: !state.out,
+            drained,
             last_error: state.last_error.clone(),
         }
     }

@@ -15,14 +15,17 @@ use axum::{
 use guichet_auth::{
     WallTime,
     availability::IdpStatus,
-    store::{IdpOverride, Store, StoreError},
+    placement::{LineProblem, Problems},
+    store::{DrainOverride, IdpOverride, Store, StoreError},
 };
 use guichet_config::{Forced, TenantId};
 use serde::{Deserialize, Serialize};
 
-use super::users;
+use super::{drains, placements, relays, users, waves};
 use crate::{
     app::App,
+    mail::Selector,
+    maintenance::spelled,
     telemetry::{METRICS, chain, event::IdpStateChanged},
 };
 
@@ -36,9 +39,29 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/idps/{tenant}/force", post(force))
         .route("/idps/{tenant}/release", post(release))
         .route("/cells", get(cells))
+        .route("/cells/{cell}/drain", post(drains::drain_cell))
+        .route("/cells/{cell}/resume", post(drains::resume_cell))
+        .route("/listeners", get(drains::listeners))
+        .route("/listeners/{listener}/drain", post(drains::drain_listener))
+        .route("/listeners/{listener}/resume", post(drains::resume_listener))
+        .route("/drains", get(drains::list))
+        .route("/relays", get(relays::list))
+        .route("/relays/kick", post(relays::kick))
         .route("/users", get(users::list))
         .route("/users/{address}/place", post(users::place))
         .route("/users/{address}/release", post(users::release))
+        .route("/placements/import", post(placements::import))
+        .route("/placements/export", get(placements::export))
+        .route("/placements/{address}", get(placements::show))
+        .route("/placements/{address}/set", post(placements::set))
+        .route("/placements/{address}/clear", post(placements::clear))
+        .route("/waves", get(waves::list))
+        .route("/waves/{name}", get(waves::show))
+        .route("/waves/{name}/plan", post(waves::plan))
+        .route("/waves/{name}/hold", post(waves::hold))
+        .route("/waves/{name}/commit", post(waves::commit))
+        .route("/waves/{name}/rollback", post(waves::rollback))
+        .route("/waves/{name}/remove", post(waves::remove))
         .route("/reload", post(reload))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&app), authorise));
     Router::new()
@@ -57,11 +80,23 @@ pub(super) struct Refusal {
     status: StatusCode,
     kind: &'static str,
     message: String,
+    /// Of a file that was sent.
+    problems: Vec<LineProblem>,
 }
 
 impl Refusal {
     pub(super) fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
-        Self { status, kind, message: message.into() }
+        Self { status, kind, message: message.into(), problems: Vec::new() }
+    }
+
+    /// A file with problems, each with its line.
+    pub(super) fn lines(problems: &Problems) -> Self {
+        let message = match problems.total - problems.first.len() {
+            0 => "Nothing was changed: the file has problems.".to_owned(),
+            more => format!("Nothing was changed: the file has problems, {more} more than are shown."),
+        };
+        let problems = problems.first.clone();
+        Self { problems, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "lines", message) }
     }
 
     pub(super) fn bad(message: impl Into<String>) -> Self {
@@ -71,7 +106,11 @@ impl Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let body = serde_json::json!({"error": {"kind": self.kind, "message": self.message}});
+        let mut body = serde_json::json!({"error": {"kind": self.kind, "message": self.message}});
+        if let (false, Some(error)) = (self.problems.is_empty(), body.get_mut("error").and_then(|e| e.as_object_mut()))
+        {
+            error.insert("problems".to_owned(), serde_json::json!(self.problems));
+        }
         let mut response = (self.status, Json(body)).into_response();
         if self.status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
@@ -116,6 +155,9 @@ struct Status {
     idps_down: usize,
     endpoints: usize,
     endpoints_unhealthy: usize,
+    relays_open: usize,
+    /// What an operator drains, until when and why.
+    drains: Vec<String>,
 }
 
 async fn status(State(app): Shared) -> Json<Status> {
@@ -134,7 +176,14 @@ async fn status(State(app): Shared) -> Json<Status> {
         idps_down: app.board.list(now).iter().filter(|one| one.state.offers_fallback()).count(),
         endpoints: cells.len(),
         endpoints_unhealthy: cells.iter().filter(|one| !one.healthy).count(),
+        relays_open: app.relays.count(&Selector::default()),
+        drains: app.drains().iter().map(drained).collect(),
     })
+}
+
+fn drained(word: &DrainOverride) -> String {
+    let (kind, name) = spelled(&word.target);
+    format!("{kind} {name} until {} ({})", timestamp(WallTime(word.until)), word.reason)
 }
 
 /// One of `GET /api/v1/idps`.

@@ -4,8 +4,12 @@
 //! every change it makes leaves one audit line.
 
 mod api;
+mod drains;
 mod duration;
+mod placements;
+mod relays;
 mod users;
+mod waves;
 
 use std::{sync::Arc, time::Duration};
 

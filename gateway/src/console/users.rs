@@ -108,7 +108,7 @@ pub(super) async fn release(
 }
 
 /// The address in its canonical form, of a domain that is ours.
-fn known(app: &App, address: &str) -> Result<Address, Refusal> {
+pub(super) fn known(app: &App, address: &str) -> Result<Address, Refusal> {
     let ours = |address: &Address| {
         let domain = address.domain().parse().ok();
         domain.is_some_and(|domain: guichet_config::Domain| app.snapshot.load().config.domains.contains_key(&domain))

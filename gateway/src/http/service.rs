@@ -36,7 +36,8 @@ use super::{
 use crate::{
     app::{App, Snapshot},
     cell::{Chosen, Service},
-    telemetry::METRICS,
+    placement::Placed,
+    telemetry::{METRICS, event::LoginHeld},
 };
 
 /// The gateway's behaviour inside the engine.
@@ -117,7 +118,15 @@ impl Web {
             }
             Sender::Unavailable(reason) => return Ok(Some(unavailable(reason))),
         };
-        let cell = app.place(&identity, &snapshot.config).and_then(|id| snapshot.config.cells.get(&id));
+        let cell = match app.place(&identity, &snapshot.config) {
+            Placed::Cell(id) => snapshot.config.cells.get(&id),
+            Placed::Nowhere => None,
+            Placed::Held(_) => {
+                LoginHeld { session: "", identity: &identity, result: "web", waited: Duration::ZERO }.emit();
+                ctx.error = Some("the user is being moved".to_owned());
+                return page(login::view::held);
+            }
+        };
         let Some(cell) = cell.filter(|cell| cell.web.is_some()).cloned() else {
             ctx.error = Some("the user's cell has no web side".to_owned());
             return page(login::view::no_cell);

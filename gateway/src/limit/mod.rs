@@ -185,10 +185,10 @@ const PRUNE_EVERY: u32 = 4096;
 const SOURCES_MAX: usize = 200_000;
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    pub(super) fn limits(total: usize, per_source: usize, rate: u32) -> Limits {
+    pub(crate) fn limits(total: usize, per_source: usize, rate: u32) -> Limits {
         Limits {
             connections_max: total,
             connections_per_source: per_source,
@@ -200,6 +200,10 @@ mod tests {
             login_deadline: std::time::Duration::from_secs(1),
             password_cache_entries: 1,
             password_cache_ttl: std::time::Duration::from_secs(1),
+            held_logins: 1,
+            held_logins_per_tenant: 1,
+            sessions_per_user: 1,
+            sessions_per_user_source: 1,
             messages_per_user: 1,
             recipients_per_user: 1,
             messages_per_tenant: 1,

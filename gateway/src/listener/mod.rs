@@ -7,7 +7,7 @@ mod accept;
 mod proxy;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -40,6 +40,8 @@ pub struct Peer {
 #[derive(Debug, Default)]
 pub struct Listeners {
     running: Mutex<HashMap<Port, Running>>,
+    /// Their ports stay closed, by an operator's word.
+    drained: Mutex<BTreeSet<ListenerId>>,
 }
 
 /// An address of the configuration. Port 0 stands for a port of the system's choice, one for each listener.
@@ -64,9 +66,10 @@ impl Listeners {
     /// # Errors
     /// The first one that cannot be opened, with its listener.
     pub fn prepare(&self, config: &Config) -> anyhow::Result<Prepared> {
+        let drained = self.drained();
         let running = self.lock();
         let mut opened = Vec::new();
-        for (port, listener) in ports(config) {
+        for (port, listener) in ports(config).filter(|(_, one)| !drained.contains(&one.id)) {
             if !running.contains_key(&port) {
                 let address = port.0;
                 let socket =
@@ -80,9 +83,10 @@ impl Listeners {
     /// Puts `config` in force: serves the prepared ports, tells the others what they are now, closes the rest.
     pub fn commit(&self, prepared: Prepared, config: &Config, app: &Arc<App>) {
         let mut opened: HashMap<Port, TcpListener> = prepared.opened.into_iter().collect();
+        let drained = self.drained();
         let mut running = self.lock();
         let mut next = HashMap::new();
-        for (port, listener) in ports(config) {
+        for (port, listener) in ports(config).filter(|(_, one)| !drained.contains(&one.id)) {
             if let Some(kept) = running.remove(&port) {
                 kept.definition.store(Arc::new(listener.clone()));
                 next.insert(port, kept);
@@ -100,6 +104,18 @@ impl Listeners {
             gone.stop.cancel();
         }
         *running = next;
+    }
+
+    /// Whose ports are to stay closed, from the next `prepare` and `commit` on. Returns whose were.
+    ///
+    /// A closed port, rather than a refusal in the protocol's words: behind TLS there are no words without a handshake, and
+    /// a load balancer or a client with a second address goes on at once.
+    pub(crate) fn set_drained(&self, drained: BTreeSet<ListenerId>) -> BTreeSet<ListenerId> {
+        std::mem::replace(&mut *self.drained.lock().unwrap_or_else(PoisonError::into_inner), drained)
+    }
+
+    fn drained(&self) -> BTreeSet<ListenerId> {
+        self.drained.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Closes all ports.

@@ -1,7 +1,7 @@
 //! Our login at the cell: choose, connect, tell it the client's address, TLS, log in. Ends with a connection that belongs
 //! to the user.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use guichet_auth::Identity;
 use guichet_config::{CellId, CellMail, CellMailTls, CellTls, ClientAddress, Endpoint, MailLogin, MailProtocol};
@@ -28,7 +28,8 @@ use crate::{
 /// A connection of the cell, logged in as the user.
 pub(super) struct OpenCell {
     pub(super) id: CellId,
-    pub(super) endpoint: Endpoint,
+    /// `host:port`.
+    pub(super) endpoint: Arc<str>,
     pub(super) leg: Leg,
     /// What the cell said behind its welcome: it belongs to the client.
     pub(super) pending: Vec<u8>,
@@ -92,7 +93,7 @@ pub(super) async fn open(
         match timeout(OPEN_TIMEOUT, enter(visit, identity, mail, &chosen, password, helo)).await {
             Ok(Ok((leg, pending, capability))) => {
                 cells.on_success(id, service, &chosen.endpoint);
-                return Ok(OpenCell { id: id.clone(), endpoint: chosen.endpoint, leg, pending, capability });
+                return Ok(OpenCell { id: id.clone(), endpoint: chosen.label, leg, pending, capability });
             }
             Ok(Err(failure)) => {
                 if failure.reason == "connect" {
@@ -109,7 +110,11 @@ pub(super) async fn open(
             }
         }
     }
-    Err(last.map_or_else(|| Failure::new("no_endpoint", "no endpoint is in rotation"), |(_, failure)| failure))
+    Err(match last {
+        Some((_, failure)) => failure,
+        None if cells.drained(id, service) => Failure::new("drained", "an operator drains it"),
+        None => Failure::new("no_endpoint", "no endpoint is in rotation"),
+    })
 }
 
 type Entered = (Leg, Vec<u8>, Option<String>);

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use guichet_auth::Identity;
 use guichet_config::{Address, MailProtocol, MailTls};
 use guichet_proto::{
     InputBuf, Step,
@@ -18,17 +19,19 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 
 use super::{
+    cell::OpenCell,
     leg::Leg,
+    live::About,
     login,
     offer::{Offer, Offered},
-    relay,
+    relay::Relay,
     submission::Submission,
 };
 use crate::{
     app::{App, Snapshot},
     listener::{Peer, Seat, handshake},
     telemetry::event,
-    tls::policy,
+    tls::policy::Negotiated,
 };
 
 /// One connection of a client, before login.
@@ -41,6 +44,8 @@ pub(super) struct Visit {
     pub(super) extensions: Extensions,
     /// Names the connection in logs and to the cell.
     pub(super) name: String,
+    /// What the handshake came to.
+    pub(super) tls: Negotiated,
 }
 
 /// How a dialogue ended.
@@ -68,7 +73,7 @@ pub(crate) async fn serve(
         MailProtocol::Submission => app.cells.learnt(offer.protocol).extensions,
         _ => Extensions::default(),
     };
-    let visit = Visit { app, snapshot, peer, offer, extensions, name };
+    let visit = Visit { app, snapshot, peer, offer, extensions, name, tls: Negotiated::default() };
     match offer.protocol {
         MailProtocol::Imap => Box::pin(serve_by::<ImapDialogue>(stream, visit, seat)).await,
         MailProtocol::Pop3 => Box::pin(serve_by::<Pop3Dialogue>(stream, visit, seat)).await,
@@ -77,7 +82,7 @@ pub(crate) async fn serve(
     }
 }
 
-async fn serve_by<D: Offered>(mut stream: TcpStream, visit: Visit, seat: Seat) {
+async fn serve_by<D: Offered>(mut stream: TcpStream, mut visit: Visit, seat: Seat) {
     let tls = visit.offer.tls;
     let mut input = InputBuf::new();
     let end = match tls {
@@ -93,6 +98,7 @@ async fn serve_by<D: Offered>(mut stream: TcpStream, visit: Visit, seat: Seat) {
     }
     let config = visit.snapshot.tls.mail(visit.offer.protocol);
     let Some(mut stream) = Box::pin(handshake(stream, &visit.peer, config)).await else { return };
+    visit.tls = Negotiated::of(stream.get_ref().1);
     // A fresh dialogue and a fresh buffer: nothing said before TLS counts (RFC 9051 §6.2.1).
     let mut input = InputBuf::new();
     let step = match tls {
@@ -139,16 +145,21 @@ where
                 if !send(stream, &reply).await {
                     return End::Closed("gone");
                 }
-                let asked = Box::pin(login::login(visit, login, next.helo()));
-                match timeout_at(Instant::from_std(deadline), asked).await {
+                let deadline = Instant::from_std(deadline);
+                let asked = Box::pin(login::login(visit, login, next.helo(), deadline));
+                match timeout_at(deadline, asked).await {
                     Ok(Ok(opened)) => {
                         // Kept beside the dialogue: only its answer tells whether there is a hand-off.
                         match next.on_answer(opened.answer(), now()) {
                             Step::HandOff { reply } => {
-                                if send(stream, &reply).await {
-                                    return End::HandOff(opened);
+                                if !send(stream, &reply).await {
+                                    return End::Closed("gone");
                                 }
-                                return End::Closed("gone");
+                                // The client logs in again, at the new cell.
+                                if !opened.still_placed(visit) {
+                                    return End::Closed("moved");
+                                }
+                                return End::HandOff(opened);
                             }
                             other => other,
                         }
@@ -220,38 +231,42 @@ async fn send<S: AsyncWrite + Unpin>(stream: &mut S, reply: &[u8]) -> bool {
 
 fn hand_off(stream: TlsStream<TcpStream>, input: &InputBuf, opened: login::Opened, visit: Visit, seat: Seat) {
     // Not before: a client that goes away between the cell's welcome and here never had a session.
-    let protocol = visit.offer.protocol.as_str();
-    event::MailSessionOpened { protocol, cell: &opened.cell.id, took: Some(opened.took) }.emit();
+    opened.place.opened(Some(opened.took));
     let (tcp, tls) = stream.into_inner();
-    let about = relay::About {
-        protocol,
-        name: visit.name,
-        listener: visit.peer.listener,
-        client: visit.peer.client,
-        tls: policy::describe(tls.protocol_version(), tls.negotiated_cipher_suite()),
-        user: Some((opened.identity.address, opened.identity.tenant)),
-        cell: opened.cell.id,
-        endpoint: opened.cell.endpoint.to_string(),
-        inactivity: visit.offer.inactivity(),
-    };
     let client = Leg::new(tcp, Some(tls.into()));
+    let login::Opened { place, cell, .. } = opened;
     if visit.offer.protocol == MailProtocol::Submission {
         let profile = RelayProfile {
             hostname: visit.snapshot.config.public.hostname.as_str().into(),
             offered: visit.extensions,
-            cell: Extensions::read(&opened.cell.capability.unwrap_or_default()),
+            cell: Extensions::read(&cell.capability.unwrap_or_default()),
             line_ends: visit.offer.line_ends,
         };
-        let submission = Submission::new(client, opened.cell.leg, profile, Box::new(about), seat, &visit.app);
+        let submission = Submission::new(client, cell.leg, profile, place, seat, &visit.app);
         let from_client = zeroize::Zeroizing::new(input.as_slice().to_vec());
-        tokio::spawn(submission.run(from_client, opened.cell.pending));
+        tokio::spawn(submission.run(from_client, cell.pending));
         return;
     }
-    let relay = relay::Relay::new(client, opened.cell.leg, Box::new(about), seat, &visit.app);
-    tokio::spawn(relay.run(input.as_slice().into(), opened.cell.pending.into()));
+    let relay = Relay::new(client, cell.leg, place, seat);
+    tokio::spawn(relay.run(input.as_slice().into(), cell.pending.into()));
 }
 
 impl Visit {
+    /// What stays of it behind the login.
+    pub(super) fn about(&self, identity: &Identity, cell: &OpenCell) -> About {
+        About {
+            protocol: Some(self.offer.protocol),
+            conn: self.peer.conn,
+            listener: self.peer.listener.clone(),
+            client: self.peer.client,
+            tls: self.tls,
+            user: Some((identity.address.clone(), identity.tenant.clone())),
+            cell: cell.id.clone(),
+            endpoint: cell.endpoint.clone(),
+            inactivity: self.offer.inactivity(),
+        }
+    }
+
     fn password_in_clear(&self, typed: &str) {
         let address: Option<Address> = typed.parse().ok();
         event::PasswordInClear {

@@ -108,6 +108,11 @@ impl Leg {
         Ok(())
     }
 
+    /// Neither side of it sends anything more.
+    pub(super) fn over(&self) -> bool {
+        self.shut && self.ended.is_some()
+    }
+
     /// The drop that follows sends RST instead of FIN.
     pub(super) fn abort(&self) {
         let _ = SockRef::from(&self.tcp).set_linger(Some(Duration::ZERO));

@@ -10,12 +10,17 @@ use tokio::time::Instant;
 use super::{
     cell::{self, OpenCell},
     driver::Visit,
+    live::{Crowded, Place},
 };
-use crate::telemetry::{METRICS, event};
+use crate::{
+    placement::{Placed, Unsettled},
+    telemetry::{METRICS, event},
+};
 
 /// An allowed user whose cell is open and logged in.
 pub(super) struct Opened {
-    pub(super) identity: Identity,
+    identity: Identity,
+    pub(super) place: Place,
     pub(super) cell: OpenCell,
     /// From the login command to the cell's welcome.
     pub(super) took: Duration,
@@ -26,10 +31,22 @@ impl Opened {
     pub(super) fn answer(&self) -> Answer {
         Answer::Opened { capability: self.cell.capability.clone() }
     }
+
+    /// Whether the user still belongs to the cell that was opened. Asked last before a session begins, so that a login
+    /// that raced with a move never ends at the old cell.
+    pub(super) fn still_placed(&self, visit: &Visit) -> bool {
+        let placed = visit.app.place(&self.identity, &visit.snapshot.config);
+        matches!(placed, Placed::Cell(id) if id == self.cell.id)
+    }
 }
 
 /// Decides one login. `helo`: the name the client gave itself. An `Err` is an answer for the client, never `Opened`.
-pub(super) async fn login(visit: &Visit, request: LoginRequest, helo: Option<&str>) -> Result<Box<Opened>, Answer> {
+pub(super) async fn login(
+    visit: &Visit,
+    request: LoginRequest,
+    helo: Option<&str>,
+    deadline: Instant,
+) -> Result<Box<Opened>, Answer> {
     let began = Instant::now();
     let password = match &request.credential {
         Credential::Password(password) => Some(password),
@@ -47,7 +64,7 @@ pub(super) async fn login(visit: &Visit, request: LoginRequest, helo: Option<&st
         took: began.elapsed(),
     }
     .emit();
-    let identity = match outcome.decision {
+    let mut identity = match outcome.decision {
         Decision::Allow(identity) => identity,
         Decision::Deny(DenyReason::BadCredential) => return Err(Answer::Denied),
         Decision::Deny(DenyReason::AccountRefused) => return Err(Answer::Refused),
@@ -57,20 +74,59 @@ pub(super) async fn login(visit: &Visit, request: LoginRequest, helo: Option<&st
         }
         Decision::Unavailable(_) => return Err(Answer::Unavailable),
     };
-    let Some(id) = visit.app.place(&identity, &visit.snapshot.config) else {
-        event::NoCell { session: &visit.name, identity: &identity }.emit();
-        return Err(Answer::Unavailable);
-    };
     let Some(password) = password else { return Err(Answer::Denied) };
-    match cell::open(visit, &identity, &id, password, helo).await {
-        Ok(cell) => Ok(Box::new(Opened { identity, cell, took: began.elapsed() })),
-        Err(failure) => {
-            let cell::Failure { reason, detail } = &failure;
-            event::CellLoginFailed { session: &visit.name, identity: &identity, cell: &id, reason, detail }.emit();
-            // The directory said yes: whatever the cell says, the password is not wrong.
-            Err(Answer::Unavailable)
-        }
+    let (relays, limits) = (&visit.app.relays, &visit.snapshot.config.limits);
+    if let Some(crowded) = relays.crowded(&identity.address, visit.peer.client, limits) {
+        return Err(turned_away(visit, &identity, crowded));
     }
+    for _ in 0..ROUNDS_MAX {
+        let cell = settled_cell(visit, &identity, password, helo, deadline).await?;
+        let place = match relays.enter(visit.about(&identity, &cell), limits) {
+            Ok(place) => place,
+            // Another one was faster.
+            Err(crowded) => return Err(turned_away(visit, &identity, crowded)),
+        };
+        // Behind the entry: a move that this look does not see finds the relay instead.
+        let opened = Opened { identity, place, cell, took: began.elapsed() };
+        if opened.still_placed(visit) {
+            return Ok(Box::new(opened));
+        }
+        // What the old cell opened is dropped, the new one is asked.
+        identity = opened.identity;
+    }
+    event::LoginHeld { session: &visit.name, identity: &identity, result: "moved", waited: began.elapsed() }.emit();
+    Err(Answer::Held)
+}
+
+/// Opens the cell where the user belongs, once the user is not held.
+async fn settled_cell(
+    visit: &Visit,
+    identity: &Identity,
+    password: &SecretText,
+    helo: Option<&str>,
+    deadline: Instant,
+) -> Result<OpenCell, Answer> {
+    // What is left must be enough for the cell.
+    let until = deadline.checked_sub(CELL_MARGIN).unwrap_or(deadline);
+    let config = &visit.snapshot.config;
+    let id = visit.app.settled(&visit.name, identity, config, until).await.map_err(|unsettled| match unsettled {
+        Unsettled::Held => Answer::Held,
+        Unsettled::Nowhere => {
+            event::NoCell { session: &visit.name, identity }.emit();
+            Answer::Unavailable
+        }
+    })?;
+    cell::open(visit, identity, &id, password, helo).await.map_err(|failure| {
+        let cell::Failure { reason, detail } = &failure;
+        event::CellLoginFailed { session: &visit.name, identity, cell: &id, reason, detail }.emit();
+        // The directory said yes: whatever the cell says, the password is not wrong.
+        Answer::Unavailable
+    })
+}
+
+fn turned_away(visit: &Visit, identity: &Identity, crowded: Crowded) -> Answer {
+    event::SessionLimited { session: &visit.name, client: visit.peer.client, identity, scope: crowded.as_str() }.emit();
+    Answer::Crowded
 }
 
 async fn decide(visit: &Visit, request: &LoginRequest, password: Option<&SecretText>) -> Outcome {
@@ -97,3 +153,9 @@ fn protocol(visit: &Visit) -> Protocol {
         MailProtocol::Sieve => Protocol::Sieve,
     }
 }
+
+/// A user who moves more often than that while one login is under way is told to try later.
+const ROUNDS_MAX: usize = 3;
+
+/// Kept of the login deadline for the cell's answer, when a login waits for the end of a move.
+const CELL_MARGIN: Duration = Duration::from_secs(5);

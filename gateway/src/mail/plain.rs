@@ -9,14 +9,15 @@ use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 use super::{
     cell::{Failure, announce, connect, start_tls},
     leg::Leg,
-    relay::{About, Relay},
+    live::About,
+    relay::Relay,
 };
 use crate::{
     app::{App, Snapshot},
     cell::{Chosen, Service},
     listener::{Peer, Seat, handshake},
     telemetry::event,
-    tls::policy,
+    tls::policy::Negotiated,
 };
 
 /// Serves one connection until the hand-off.
@@ -53,25 +54,27 @@ pub(crate) async fn serve_relay(
         }
         (None, Ok(_)) => return,
     };
-    event::MailSessionOpened { protocol: "relay", cell: &cell, took: None }.emit();
     let (tcp, tls) = stream.into_inner();
     let about = About {
-        protocol: "relay",
-        name,
+        protocol: None,
+        conn: peer.conn,
         listener: peer.listener,
         client: peer.client,
-        tls: policy::describe(tls.protocol_version(), tls.negotiated_cipher_suite()),
+        tls: Negotiated::of(&tls),
         user: None,
         cell,
         endpoint,
         inactivity: *timeout_idle,
     };
-    let relay = Relay::new(Leg::new(tcp, Some(tls.into())), leg, Box::new(about), seat, &app);
+    // Only users can be too many.
+    let Ok(place) = app.relays.enter(about, &snapshot.config.limits) else { return };
+    place.opened(None);
+    let relay = Relay::new(Leg::new(tcp, Some(tls.into())), leg, place, seat);
     tokio::spawn(relay.run(Box::default(), Box::default()));
 }
 
 /// The cell's side; when one endpoint cannot, one other is tried.
-async fn open(app: &App, snapshot: &Snapshot, peer: &Peer, id: &CellId) -> Result<(String, Leg), Failure> {
+async fn open(app: &App, snapshot: &Snapshot, peer: &Peer, id: &CellId) -> Result<(Arc<str>, Leg), Failure> {
     let relay = snapshot.config.cells.get(id).and_then(|cell| cell.relay.as_ref());
     let relay = relay.ok_or_else(|| Failure::new("no_endpoint", "the cell relays nothing"))?;
     let mut failed = None;
@@ -81,7 +84,7 @@ async fn open(app: &App, snapshot: &Snapshot, peer: &Peer, id: &CellId) -> Resul
         match result.unwrap_or_else(|_| Err(Failure::new("deadline", "no connection in time"))) {
             Ok(leg) => {
                 app.cells.on_success(id, Service::Relay, &chosen.endpoint);
-                return Ok((chosen.endpoint.to_string(), leg));
+                return Ok((chosen.label, leg));
             }
             Err(failure) => {
                 app.cells.on_failure(id, Service::Relay, &chosen.endpoint, &failure.detail);

@@ -5,37 +5,19 @@
 //! is passed on as it came: close_notify as close_notify, a bare FIN as a bare FIN, a reset as a reset. The relay never
 //! says anything itself: it cannot know where in the protocol it is.
 
-use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{io, pin::pin, time::Duration};
 
-use guichet_config::{Address, CellId, ListenerId, TenantId};
 use tokio::{
     io::Interest,
     time::{Instant, sleep_until},
 };
 
-use super::leg::{Ending, Leg, SCRATCH};
-use crate::{
-    app::App,
-    listener::Seat,
-    telemetry::{METRICS, event},
+use super::{
+    leg::{Ending, Leg, SCRATCH},
+    live::Place,
+    orders::Node,
 };
-
-/// What the log line at the end tells.
-#[derive(Debug)]
-pub(super) struct About {
-    /// Protocol, or `relay`.
-    pub(super) protocol: &'static str,
-    pub(super) name: String,
-    pub(super) listener: ListenerId,
-    pub(super) client: SocketAddr,
-    pub(super) tls: String,
-    /// Nobody behind a relay listener.
-    pub(super) user: Option<(Address, TenantId)>,
-    pub(super) cell: CellId,
-    pub(super) endpoint: String,
-    /// Longest time in which nothing moves.
-    pub(super) inactivity: Duration,
-}
+use crate::{listener::Seat, telemetry::METRICS};
 
 /// A logged-in session.
 pub(super) struct Relay {
@@ -43,19 +25,17 @@ pub(super) struct Relay {
     cell: Leg,
     to_cell: u64,
     to_client: u64,
-    about: Box<About>,
+    place: Place,
     seat: Seat,
-    app: Arc<App>,
 }
 
 impl Relay {
-    pub(super) fn new(client: Leg, cell: Leg, about: Box<About>, seat: Seat, app: &Arc<App>) -> Self {
-        Self { client, cell, to_cell: 0, to_client: 0, about, seat, app: app.clone() }
+    pub(super) fn new(client: Leg, cell: Leg, place: Place, seat: Seat) -> Self {
+        Self { client, cell, to_cell: 0, to_client: 0, place, seat }
     }
 
     /// Relays to the end. `to_cell` and `to_client` came before the hand-off.
     pub(super) async fn run(mut self, to_cell: Box<[u8]>, to_client: Box<[u8]>) {
-        let began = Instant::now();
         let end = match self.open(&to_cell, &to_client) {
             Ok(()) => {
                 drop((to_cell, to_client));
@@ -63,23 +43,8 @@ impl Relay {
             }
             Err(_) => "error",
         };
-        let Self { about, to_cell, to_client, .. } = &self;
-        event::MailSessionEnded {
-            protocol: about.protocol,
-            session: &about.name,
-            listener: &about.listener,
-            client: about.client,
-            tls: &about.tls,
-            user: about.user.as_ref().map(|(user, tenant)| (user.as_str(), tenant.as_str())),
-            cell: &about.cell,
-            endpoint: &about.endpoint,
-            to_cell: *to_cell,
-            to_client: *to_client,
-            lasted: began.elapsed(),
-            end,
-        }
-        .emit();
-        drop(self.seat);
+        self.place.ended(self.to_cell, self.to_client, end);
+        drop((self.place, self.seat));
     }
 
     /// What was read before the hand-off goes first.
@@ -96,11 +61,10 @@ impl Relay {
     }
 
     async fn relay(&mut self) -> &'static str {
-        let app = self.app.clone();
         let mut moved_at = Instant::now();
         let mut ending: Option<(&'static str, Instant)> = None;
-        let mut alarm = pin!(sleep_until(moved_at + self.about.inactivity));
-        let mut stopping = app.stop.is_cancelled();
+        let inactivity = self.place.about().inactivity;
+        let mut alarm = pin!(sleep_until(moved_at + inactivity));
         loop {
             let (moved, more) = match self.progress() {
                 Ok(progress) => progress,
@@ -129,21 +93,26 @@ impl Relay {
             {
                 return reason;
             }
-            if more {
+            let orders = self.place.orders();
+            if orders.node == Node::Cuts {
+                self.part();
+                return "node_stopped";
+            }
+            let inactive = (moved_at + inactivity, "inactive");
+            let (due, reason) = match (ending, orders.due(moved_at)) {
+                (Some((reason, due)), _) => (due, reason),
+                (None, Some(ordered)) if ordered.0 < inactive.0 => ordered,
+                (None, _) => inactive,
+            };
+            if more && now < due {
                 // Others want the worker too.
                 tokio::task::yield_now().await;
                 continue;
             }
 
-            let due = match (ending, stopping) {
-                (Some((_, due)), _) => due,
-                (None, true) => moved_at + QUIET,
-                (None, false) => moved_at + self.about.inactivity,
-            };
             if due < alarm.deadline() {
                 alarm.as_mut().reset(due);
             }
-            let token = if stopping { &app.cut } else { &app.stop };
             let client = self.client.interest(!self.cell.blocked());
             let cell = self.cell.interest(!self.client.blocked());
             tokio::select! {
@@ -153,22 +122,15 @@ impl Relay {
                     if Instant::now() < due {
                         alarm.as_mut().reset(due);
                     } else {
-                        let reason = match (ending, stopping) {
-                            (Some((reason, _)), _) => reason,
-                            (None, true) => "node_stopped",
-                            (None, false) => "inactive",
-                        };
-                        self.part();
+                        if ending.is_none() && orders.end.is_some_and(|(_, why)| why.as_str() == reason) {
+                            self.farewell().await;
+                        } else {
+                            self.part();
+                        }
                         return reason;
                     }
                 }
-                () = token.cancelled() => {
-                    if stopping {
-                        self.part();
-                        return "node_stopped";
-                    }
-                    stopping = true;
-                }
+                _ = self.place.other_orders(orders) => {}
             }
         }
     }
@@ -229,6 +191,37 @@ impl Relay {
         let _ = self.client.close(Ending::Clean);
         let _ = self.cell.close(Ending::Clean);
     }
+
+    /// Ends both sides from here and waits a moment for theirs. A close over unread bytes is a reset, which may overtake
+    /// what waits and our close_notify behind it: what still comes is dropped.
+    async fn farewell(&mut self) {
+        let due = Instant::now() + LINGER;
+        let orders = self.place.orders();
+        while self.let_go().is_ok() && !(self.client.over() && self.cell.over()) {
+            let client = self.client.interest(true);
+            let cell = self.cell.interest(true);
+            tokio::select! {
+                _ = self.client.tcp.ready(client.unwrap_or(Interest::READABLE)), if client.is_some() => {}
+                _ = self.cell.tcp.ready(cell.unwrap_or(Interest::READABLE)), if cell.is_some() => {}
+                () = sleep_until(due) => return,
+                _ = self.place.other_orders(orders) => return,
+            }
+            // A side that floods must not keep the worker.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn let_go(&mut self) -> io::Result<()> {
+        SCRATCH.with_borrow_mut(|scratch| {
+            for leg in [&mut self.client, &mut self.cell] {
+                leg.close(Ending::Clean)?;
+                if leg.ended.is_none() {
+                    leg.pump(scratch, |_| Ok(()))?;
+                }
+            }
+            Ok(())
+        })
+    }
 }
 
 /// Reads in a row before other connections get the worker.
@@ -237,8 +230,6 @@ const ROUNDS: usize = 16;
 const HALF_OPEN: Duration = Duration::from_secs(30);
 /// After the cell stopped: how long the client may take to read the rest.
 const LINGER: Duration = Duration::from_secs(5);
-/// A stopping node ends a session when nothing moved for so long.
-const QUIET: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {

@@ -15,7 +15,8 @@ use zeroize::Zeroizing;
 
 use super::{
     leg::{Ending, Leg, SCRATCH},
-    relay::About,
+    live::{About, Place},
+    orders::Node,
 };
 use crate::{
     app::App,
@@ -33,7 +34,7 @@ pub(super) struct Submission {
     relay: SubmissionRelay,
     to_cell: u64,
     to_client: u64,
-    about: Box<About>,
+    place: Place,
     seat: Seat,
     app: Arc<App>,
 }
@@ -71,22 +72,14 @@ impl Held {
 type Broken = (&'static str, io::Error);
 
 impl Submission {
-    pub(super) fn new(
-        client: Leg,
-        cell: Leg,
-        profile: RelayProfile,
-        about: Box<About>,
-        seat: Seat,
-        app: &Arc<App>,
-    ) -> Self {
+    pub(super) fn new(client: Leg, cell: Leg, profile: RelayProfile, place: Place, seat: Seat, app: &Arc<App>) -> Self {
         let (from_client, from_cell) = Default::default();
         let relay = SubmissionRelay::new(profile);
-        Self { client, cell, from_client, from_cell, relay, to_cell: 0, to_client: 0, about, seat, app: app.clone() }
+        Self { client, cell, from_client, from_cell, relay, to_cell: 0, to_client: 0, place, seat, app: app.clone() }
     }
 
     /// Carries messages to the end. `from_client` and `from_cell` came before the hand-off.
     pub(super) async fn run(mut self, from_client: Zeroizing<Vec<u8>>, from_cell: Vec<u8>) {
-        let began = Instant::now();
         self.from_client.push(&from_client);
         self.from_cell.push(&from_cell);
         drop((from_client, from_cell));
@@ -102,31 +95,13 @@ impl Submission {
             Ok(_) => self.carry().await,
             Err(_) => "error",
         };
-        let about = &self.about;
-        event::MailSessionEnded {
-            protocol: about.protocol,
-            session: &about.name,
-            listener: &about.listener,
-            client: about.client,
-            tls: &about.tls,
-            user: about.user.as_ref().map(|(user, tenant)| (user.as_str(), tenant.as_str())),
-            cell: &about.cell,
-            endpoint: &about.endpoint,
-            to_cell: self.to_cell,
-            to_client: self.to_client,
-            lasted: began.elapsed(),
-            end,
-        }
-        .emit();
-        drop(self.seat);
+        self.place.ended(self.to_cell, self.to_client, end);
+        drop((self.place, self.seat));
     }
 
     async fn carry(&mut self) -> &'static str {
-        let app = self.app.clone();
-        let mut stopping = app.stop.is_cancelled();
-        if stopping {
-            self.relay.on_stop();
-        }
+        // Why it was told to end between two messages.
+        let mut stopped: Option<&'static str> = None;
         let mut moved_at = Instant::now();
         let mut alarm = pin!(sleep_until(moved_at + self.relay.deadline()));
         loop {
@@ -150,7 +125,21 @@ impl Submission {
             }
             if let Some(end) = self.relay.end() {
                 self.part(end).await;
-                return end.as_str();
+                return stopped.filter(|_| end == RelayEnd::Stopped).unwrap_or(end.as_str());
+            }
+            let orders = self.place.orders();
+            if orders.node == Node::Cuts {
+                // Half a message is none: the cell must see no orderly end of it.
+                self.cell.abort();
+                let _ = self.client.close(Ending::Clean);
+                return "node_stopped";
+            }
+            if stopped.is_none() {
+                stopped = orders.stop_now(Instant::now());
+                if stopped.is_some() {
+                    self.relay.on_stop();
+                    continue;
+                }
             }
             if more {
                 // Others want the worker too.
@@ -158,33 +147,25 @@ impl Submission {
                 continue;
             }
 
-            let due = moved_at + self.relay.deadline();
+            let silent = moved_at + self.relay.deadline();
+            let due = orders.end.filter(|_| stopped.is_none()).map_or(silent, |(at, _)| silent.min(at));
             if due < alarm.deadline() {
                 alarm.as_mut().reset(due);
             }
-            let token = if stopping { &app.cut } else { &app.stop };
             let client = self.client.interest(self.from_client.is_empty() && self.relay.wants_client());
             let cell = self.cell.interest(self.from_cell.is_empty() && self.relay.wants_cell());
             tokio::select! {
                 _ = self.client.tcp.ready(client.unwrap_or(Interest::READABLE)), if client.is_some() => {}
                 _ = self.cell.tcp.ready(cell.unwrap_or(Interest::READABLE)), if cell.is_some() => {}
                 () = &mut alarm => {
-                    if Instant::now() < due {
+                    let now = Instant::now();
+                    if now < due {
                         alarm.as_mut().reset(due);
-                    } else {
+                    } else if now >= silent {
                         self.relay.on_deadline();
                     }
                 }
-                () = token.cancelled() => {
-                    if stopping {
-                        // Half a message is none: the cell must see no orderly end of it.
-                        self.cell.abort();
-                        let _ = self.client.close(Ending::Clean);
-                        return "node_stopped";
-                    }
-                    stopping = true;
-                    self.relay.on_stop();
-                }
+                _ = self.place.other_orders(orders) => {}
             }
         }
     }
@@ -292,9 +273,10 @@ impl Submission {
                     self.relay.on_verdict(verdict);
                 }
                 RelayEvent::Message(message) => {
-                    let About { name, client, user, cell, .. } = &*self.about;
+                    let About { client, user, cell, .. } = self.place.about();
                     let user = user.as_ref().map(|(user, tenant)| (user.as_str(), tenant.as_str()));
-                    event::MessageSubmitted { session: name, client: *client, user, cell, message: &message }.emit();
+                    let session = &self.place.session_name();
+                    event::MessageSubmitted { session, client: *client, user, cell, message: &message }.emit();
                 }
             }
         }
@@ -303,7 +285,7 @@ impl Submission {
     /// What is counted is asked for, not taken: a recipient that the cell refuses counts too, so that nobody tries out
     /// addresses without end.
     fn verdict(&self, question: &Question) -> Verdict {
-        let Some((user, tenant)) = &self.about.user else { return Verdict::Go };
+        let Some((user, tenant)) = &self.place.about().user else { return Verdict::Go };
         let kind = match question {
             Question::Mail { .. } => Kind::Message,
             Question::Recipient { .. } => Kind::Recipient,
@@ -314,7 +296,7 @@ impl Submission {
             Ok(()) => Verdict::Go,
             Err(reached) => {
                 let Reached { scope, text } = reached;
-                event::SubmissionLimited { session: &self.about.name, user, tenant, scope }.emit();
+                event::SubmissionLimited { session: &self.place.session_name(), user, tenant, scope }.emit();
                 Verdict::Later(text)
             }
         }

@@ -8,7 +8,12 @@ use std::{
     time::Duration,
 };
 
-use guichet_auth::{Decision, Identity, Outcome, Protocol, availability::IdpState};
+use guichet_auth::{
+    Decision, Identity, Outcome, Protocol,
+    availability::IdpState,
+    placement::{Stage, Wave},
+    store::DrainTarget,
+};
 use guichet_config::{CellId, ListenerId, TenantId};
 use guichet_proto::smtp::Message;
 use tracing::{debug, error, info, warn};
@@ -126,7 +131,7 @@ pub struct CellLoginFailed<'a> {
     pub identity: &'a Identity,
     /// Where.
     pub cell: &'a CellId,
-    /// `no_endpoint`, `connect`, `temporary`, `refused`, `protocol`, `bye` or `deadline`.
+    /// `no_endpoint`, `drained`, `connect`, `temporary`, `refused`, `protocol`, `bye` or `deadline`.
     pub reason: &'static str,
     /// The chain of causes.
     pub detail: &'a str,
@@ -157,6 +162,59 @@ impl NoCell<'_> {
     }
 }
 
+/// A login came while its user was being moved.
+#[derive(Debug)]
+pub struct LoginHeld<'a> {
+    /// Names the connection.
+    pub session: &'a str,
+    /// Who.
+    pub identity: &'a Identity,
+    /// `released`: it waited and went on; `timed_out`, `refused` (too many wait), `moved` (the user moved while the cell was
+    /// being opened), `web`: told to try later.
+    pub result: &'static str,
+    /// How long it waited.
+    pub waited: Duration,
+}
+
+impl LoginHeld<'_> {
+    /// Logs and counts.
+    pub fn emit(&self) {
+        METRICS.placement_holds.with_label_values(&[self.result]).inc();
+        info!(session = self.session, user = %self.identity.address, tenant = %self.identity.tenant, result = self.result, millis = self.waited.as_millis(), "A login came while its user was being moved.");
+    }
+}
+
+/// Placements name a cell that the configuration does not have.
+#[derive(Debug)]
+pub struct PlacementsWithoutCell<'a> {
+    /// The cell.
+    pub cell: &'a CellId,
+}
+
+impl PlacementsWithoutCell<'_> {
+    /// Logs.
+    pub fn emit(&self) {
+        error!(cell = %self.cell, "Users are placed in a cell that the configuration does not have: they cannot log in.");
+    }
+}
+
+/// Waves were made, went on or ended.
+#[derive(Debug)]
+pub struct WavesChanged<'a> {
+    /// All of them, now.
+    pub waves: &'a [Wave],
+}
+
+impl WavesChanged<'_> {
+    /// Counts; the audit line tells who did what.
+    pub fn emit(&self) {
+        for stage in [Stage::Planned, Stage::Committed, Stage::RolledBack] {
+            let count = self.waves.iter().filter(|wave| wave.stage == stage).count();
+            METRICS.waves.with_label_values(&[stage.as_str()]).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+}
+
 /// An endpoint joined or left the rotation.
 #[derive(Debug)]
 pub struct EndpointChanged<'a> {
@@ -180,6 +238,20 @@ impl EndpointChanged<'_> {
             Ok(()) => info!(%cell, service, endpoint, "An endpoint joined the rotation."),
             Err(error) => warn!(%cell, service, endpoint, error, "An endpoint left the rotation."),
         }
+    }
+}
+
+/// Sets the gauge of a drain.
+pub fn set_drained(target: &DrainTarget, drained: bool) {
+    let labels = match target {
+        DrainTarget::Cell(cell) => ["cell", cell, ""],
+        DrainTarget::Endpoint(cell, endpoint) => ["endpoint", cell, endpoint],
+        DrainTarget::Listener(listener) => ["listener", listener, ""],
+    };
+    if drained {
+        METRICS.drain_active.with_label_values(&labels).set(1);
+    } else {
+        let _ = METRICS.drain_active.remove_label_values(&labels);
     }
 }
 
@@ -241,7 +313,7 @@ impl MailSessionOpened<'_> {
     /// Counts; the line is written at the end.
     pub fn emit(&self) {
         METRICS.mail_sessions.with_label_values(&[self.protocol, self.cell.as_str()]).inc();
-        METRICS.mail_sessions_open.with_label_values(&[self.protocol]).inc();
+        METRICS.mail_sessions_open.with_label_values(&[self.protocol, self.cell.as_str()]).inc();
         if let Some(took) = self.took {
             METRICS.mail_login_seconds.observe(took.as_secs_f64());
         }
@@ -281,7 +353,7 @@ impl MailSessionEnded<'_> {
     /// Logs and counts.
     pub fn emit(&self) {
         let (user, tenant) = self.user.unwrap_or_default();
-        METRICS.mail_sessions_open.with_label_values(&[self.protocol]).dec();
+        METRICS.mail_sessions_open.with_label_values(&[self.protocol, self.cell.as_str()]).dec();
         METRICS.mail_session_ends.with_label_values(&[self.protocol, self.end]).inc();
         info!(
             session = self.session, protocol = self.protocol, listener = %self.listener, client = %self.client,
@@ -322,6 +394,27 @@ impl MessageSubmitted<'_> {
             session = self.session, client = %self.client, user, tenant, cell = %self.cell, sender, recipients, bytes,
             code, said, result, "A message was submitted."
         );
+    }
+}
+
+/// An allowed user has as many mail sessions as a limit allows.
+#[derive(Debug)]
+pub struct SessionLimited<'a> {
+    /// Names the connection.
+    pub session: &'a str,
+    /// From where.
+    pub client: SocketAddr,
+    /// Who.
+    pub identity: &'a Identity,
+    /// `sessions_user` or `sessions_source`.
+    pub scope: &'static str,
+}
+
+impl SessionLimited<'_> {
+    /// Logs and counts.
+    pub fn emit(&self) {
+        METRICS.limit_rejections.with_label_values(&[self.scope]).inc();
+        info!(session = self.session, client = %self.client, user = %self.identity.address, tenant = %self.identity.tenant, scope = self.scope, "A user has too many mail sessions open for another.");
     }
 }
 

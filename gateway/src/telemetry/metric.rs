@@ -54,9 +54,16 @@ pub struct Metrics {
     pub cell_endpoint_up: IntGaugeVec,
     pub cell_connects: IntCounterVec,
     pub cell_login_failures: IntCounterVec,
+    pub drain_active: IntGaugeVec,
 
     pub http_requests: IntCounterVec,
     pub http_request_seconds: HistogramVec,
+    pub placement_users: IntGauge,
+    pub placement_held_logins: IntGauge,
+    pub placement_holds: IntCounterVec,
+    pub placement_sessions_ended: IntCounter,
+    pub waves: IntGaugeVec,
+
     pub http_requests_open: IntGauge,
     pub http_gate_refusals: IntCounterVec,
 
@@ -86,7 +93,7 @@ impl Metrics {
             listener_connections: counters(&r, "guichet_listener_connections_total", "Accepted connections.", &["listener"]),
             listener_connections_open: gauges(&r, "guichet_listener_connections_open", "Connections open now.", &["listener"]),
             listener_accept_errors: counters(&r, "guichet_listener_accept_errors_total", "Failed accepts.", &["listener"]),
-            limit_rejections: counters(&r, "guichet_limit_rejections_total", "Connections, logins, messages and recipients turned away by a limit.", &["scope"]),
+            limit_rejections: counters(&r, "guichet_limit_rejections_total", "Connections, logins, sessions, messages and recipients turned away by a limit.", &["scope"]),
             proxy_header_rejections: counters(&r, "guichet_proxy_header_rejections_total", "Connections closed for their PROXY header.", &["listener", "reason"]),
 
             tls_handshakes: counters(&r, "guichet_tls_handshakes_total", "TLS handshakes with clients.", &["listener", "result"]),
@@ -102,7 +109,7 @@ impl Metrics {
             mail_dialogue_ends: counters(&r, "guichet_mail_dialogue_ends_total", "Dialogues that ended without login.", &["listener", "reason"]),
             mail_passwords_in_clear: counters(&r, "guichet_mail_passwords_in_clear_total", "Credentials sent before TLS, and refused.", &["protocol"]),
             mail_sessions: counters(&r, "guichet_mail_sessions_total", "Logged-in mail sessions.", &["protocol", "cell"]),
-            mail_sessions_open: gauges(&r, "guichet_mail_sessions_open", "Logged-in mail sessions now.", &["protocol"]),
+            mail_sessions_open: gauges(&r, "guichet_mail_sessions_open", "Logged-in mail sessions now.", &["protocol", "cell"]),
             mail_session_ends: counters(&r, "guichet_mail_session_ends_total", "Ends of logged-in mail sessions.", &["protocol", "reason"]),
             mail_login_seconds: histogram(&r, "guichet_mail_login_seconds", "From a login command to the cell's welcome."),
             submission_messages: counters(&r, "guichet_submission_messages_total", "Messages a cell gave its word on.", &["cell", "result"]),
@@ -112,6 +119,13 @@ impl Metrics {
             cell_endpoint_up: gauges(&r, "guichet_cell_endpoint_up", "1 when the endpoint is in rotation.", &["cell", "service", "endpoint"]),
             cell_connects: counters(&r, "guichet_cell_connects_total", "Connections to cells.", &["cell", "service", "result"]),
             cell_login_failures: counters(&r, "guichet_cell_login_failures_total", "Cells that did not let an allowed user in.", &["cell", "reason"]),
+            drain_active: gauges(&r, "guichet_drain_active", "1 while an operator drains a cell, an endpoint or a listener.", &["kind", "name", "endpoint"]),
+
+            placement_users: gauge(&r, "guichet_placement_users", "Users that the table of placements has a cell for."),
+            placement_held_logins: gauge(&r, "guichet_placement_held_logins", "Logins that wait for the end of a move."),
+            placement_holds: counters(&r, "guichet_placement_holds_total", "Logins and requests of users being moved, by how it went on.", &["result"]),
+            placement_sessions_ended: counter(&r, "guichet_placement_sessions_ended_total", "Mail sessions ended because their user was held or moved."),
+            waves: gauges(&r, "guichet_waves", "Waves by where their users are.", &["stage"]),
 
             http_requests: counters(&r, "guichet_http_requests_total", "Requests answered.", &["service", "version", "status"]),
             http_request_seconds: histograms(&r, "guichet_http_request_seconds", "Time from request head to end of answer.", &["service"]),

@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock};
 
 use guichet_config::TlsProfile;
 use rustls::{
-    CipherSuite, NamedGroup, ProtocolVersion, ServerConfig, SupportedCipherSuite,
+    NamedGroup, ProtocolVersion, ServerConfig, ServerConnection, SupportedCipherSuite,
     crypto::{CryptoProvider, aws_lc_rs},
     server::{NoServerSessionStorage, ProducesTickets, ResolvesServerCert},
     version::{TLS12, TLS13},
@@ -69,11 +69,27 @@ pub fn tickets() -> Result<Arc<dyn ProducesTickets>, rustls::Error> {
     aws_lc_rs::Ticketer::new()
 }
 
-/// Version and suite of a handshake, for logs: `TLSv1_3 TLS13_AES_256_GCM_SHA384`.
-pub fn describe(version: Option<ProtocolVersion>, suite: Option<SupportedCipherSuite>) -> String {
-    let version = version.and_then(|v| v.as_str()).unwrap_or("none");
-    let suite = suite.map(|s| s.suite()).and_then(|s: CipherSuite| s.as_str()).unwrap_or("none");
-    format!("{version} {suite}")
+/// What a handshake came to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Negotiated {
+    version: Option<ProtocolVersion>,
+    suite: Option<SupportedCipherSuite>,
+}
+
+impl Negotiated {
+    /// Of a connection whose handshake is through.
+    pub fn of(tls: &ServerConnection) -> Self {
+        Self { version: tls.protocol_version(), suite: tls.negotiated_cipher_suite() }
+    }
+}
+
+/// For logs: `TLSv1_3 TLS13_AES_256_GCM_SHA384`.
+impl std::fmt::Display for Negotiated {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let version = self.version.and_then(|version| version.as_str()).unwrap_or("none");
+        let suite = self.suite.and_then(|suite| suite.suite().as_str()).unwrap_or("none");
+        write!(f, "{version} {suite}")
+    }
 }
 
 /// Names of the key exchange groups offered, for `guichet check`.

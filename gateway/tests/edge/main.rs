@@ -5,6 +5,8 @@
 mod imap;
 mod listeners;
 mod mail;
+mod maintenance;
+mod moves;
 mod placement;
 mod reload;
 mod submission;

@@ -1,6 +1,6 @@
 //! Which cell serves a user.
 
-use guichet::placement::place;
+use guichet::placement::{Placed, place};
 use guichet_auth::{Identity, Method, store::PlacementOverride};
 use guichet_config::{Category, CellId};
 
@@ -47,9 +47,15 @@ async fn a_word_counts_from_the_next_login_on_and_until_it_is_taken_back() {
     };
     let user = USER.parse().unwrap();
     world.app.store.place_user(&user, Some(&word)).unwrap();
-    assert_eq!(world.app.place(&alice(None), &config), Some(cell("beta")));
+    // The table gives way to a word, and goes before the directory.
+    world.app.store.set_placement(&user, Some(&cell("main"))).unwrap();
+    assert_eq!(world.app.place(&alice(None), &config), Placed::Cell(cell("beta")));
     world.app.store.place_user(&user, None).unwrap();
-    assert_eq!(world.app.place(&alice(None), &config), Some(cell("main")));
+    assert_eq!(world.app.place(&alice(Some("beta")), &config), Placed::Cell(cell("main")));
+    world.app.store.set_placement(&user, Some(&cell("gone"))).unwrap();
+    assert_eq!(world.app.place(&alice(None), &config), Placed::Nowhere);
+    world.app.store.set_placement(&user, None).unwrap();
+    assert_eq!(world.app.place(&alice(None), &config), Placed::Cell(cell("main")));
     // And the way through the front door still leads there.
     drop(world.session().await);
 }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use guichet::{mail::Selector, telemetry::METRICS};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
@@ -304,6 +305,31 @@ async fn what_is_pipelined_behind_the_login_is_read_and_a_cell_that_dies_is_told
     drop(client);
     assert_eq!(cell.count("XCLIENT"), 1);
     world.until(|app| app.connections.open() == 0).await;
+}
+
+#[tokio::test]
+async fn a_kick_is_told_between_two_messages_and_never_within_one() {
+    let cell = Cell::start().await;
+    let world = start(&cell, "").await;
+    let mut busy = logged_in(&world).await;
+    assert!(ask(&mut busy, "MAIL FROM:<alice@univ.example>").await.starts_with("250"));
+    assert!(ask(&mut busy, "RCPT TO:<bob@other.example>").await.starts_with("250"));
+    assert!(ask(&mut busy, "DATA").await.starts_with("354"));
+    busy.send("half a message\r\n").await;
+    let mut idle = logged_in(&world).await;
+    let ends = || METRICS.mail_session_ends.with_label_values(&["submission", "kicked"]).get();
+    let before = ends();
+    let of_cell = Selector { cell: Some("main".parse().unwrap()), ..Selector::default() };
+    assert_eq!(world.app.relays.kick(&of_cell, std::time::Duration::ZERO), 2);
+    assert_eq!(idle.line().await, "421 4.3.2 Please connect again");
+    assert!(idle.rest().await.1.is_ok());
+    busy.send("and the other half\r\n.\r\n").await;
+    assert!(busy.line().await.starts_with("250 2.0.0 Ok"), "the message is the cell's");
+    assert_eq!(busy.line().await, "421 4.3.2 Please connect again");
+    assert_eq!(cell.count("and the other half"), 1);
+    drop((idle, busy));
+    world.until(|app| app.connections.open() == 0).await;
+    assert!(ends() >= before + 2);
 }
 
 #[tokio::test]

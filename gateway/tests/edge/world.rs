@@ -51,6 +51,26 @@ impl World {
         world
     }
 
+    /// The node goes and another comes up with its file and state.
+    pub(crate) async fn restart(self) -> Self {
+        let Self { dir, app, cell } = self;
+        guichet::drain::drain(&app, Duration::ZERO).await;
+        let before = Arc::downgrade(&app);
+        drop(app);
+        // Whoever still holds it holds the state file.
+        within(async {
+            while before.strong_count() > 0 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        let app = App::build(&dir.path().join("guichet.toml")).await.unwrap();
+        app.start().unwrap();
+        let world = Self { dir, app, cell };
+        world.until(|app| app.cells.list().iter().any(|one| one.service == "imap" && one.healthy)).await;
+        world
+    }
+
     /// Writes the file anew, for a reload.
     pub(crate) fn rewrite(&self, more: &str) {
         write_config(self.dir.path(), self.cell.address, more);
@@ -98,7 +118,7 @@ pub(crate) struct Cell {
 }
 
 impl Cell {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (sender, sessions) = mpsc::channel(8);

@@ -50,3 +50,58 @@ async fn bad_orders_are_refused_in_words() {
     let reloaded: Value = post("/reload", json!({})).await.unwrap().json().await.unwrap();
     assert_eq!(reloaded["generation"], 2);
 }
+
+#[tokio::test]
+async fn live_relays_are_ended_only_when_it_is_said_whose_and_why() {
+    let world = World::new().await;
+    let origin = origin(&world).await;
+    let post = async |path: &str, body: Value| {
+        let request = world.client.post(format!("{origin}/api/v1{path}")).bearer_auth(TOKEN).json(&body);
+        let answer = request.send().await.unwrap();
+        (answer.status().as_u16(), answer.json::<Value>().await.unwrap())
+    };
+    let why = "stolen phone";
+    for (body, status) in [
+        (json!({"reason": why}), 400),
+        (json!({"reason": "", "cell": "main"}), 400),
+        (json!({"reason": why, "cell": "main", "over": "soon"}), 400),
+        (json!({"reason": why, "cell": "main", "over": "2d"}), 400),
+        (json!({"reason": why, "cell": "main", "colour": "red"}), 400),
+        (json!({"reason": why, "cell": "omega"}), 404),
+        (json!({"reason": why, "tenant": "nobody"}), 404),
+        (json!({"reason": why, "protocol": "smtp"}), 404),
+        (json!({"reason": why, "cell": "main", "protocol": "imap", "over": "30s"}), 200),
+    ] {
+        assert_eq!(post("/relays/kick", body.clone()).await.0, status, "{body}");
+    }
+    let order = json!({"over": "10m", "for": "2h", "reason": "new disks", "dry_run": true});
+    let (status, told) = post("/cells/main/drain", order.clone()).await;
+    assert_eq!((status, &told["relays"], &told["dry_run"]), (200, &json!(0), &json!(true)), "{told}");
+    assert_eq!(post("/cells/omega/drain", order.clone()).await.0, 404);
+    assert_eq!(post("/cells/main/resume", json!({})).await.0, 404, "a dry run drains nothing");
+    assert_eq!(post("/listeners/omega/drain", order).await.0, 404);
+    for order in [
+        json!({"over": "3h", "for": "2h", "reason": "new disks"}),
+        json!({"over": "10m", "for": "32d", "reason": "new disks"}),
+        json!({"over": "10m", "for": "2h", "reason": " "}),
+        json!({"for": "2h", "reason": "new disks"}),
+        json!({"over": "10m", "for": "2h", "reason": "new disks", "endpoint": "127.0.0.1:1"}),
+    ] {
+        let (status, told) = post("/cells/main/drain", order.clone()).await;
+        assert!(matches!(status, 400 | 404), "{order} {told}");
+    }
+    let (status, _) = post("/cells/main/drain", json!({"over": "10m", "for": "2h", "reason": "new disks"})).await;
+    assert_eq!(status, 200);
+    let get = |path: &str| world.client.get(format!("{origin}/api/v1{path}")).bearer_auth(TOKEN).send();
+    let drains: Value = get("/drains").await.unwrap().json().await.unwrap();
+    assert_eq!(
+        (&drains[0]["kind"], &drains[0]["name"], &drains[0]["actor"]),
+        (&json!("cell"), &json!("main"), &json!("token"))
+    );
+    let status: Value = get("/status").await.unwrap().json().await.unwrap();
+    assert!(status["drains"][0].as_str().unwrap().contains("new disks"), "{status}");
+    assert_eq!(post("/cells/main/resume", json!({})).await.1[0]["name"], "main");
+    assert_eq!(get("/relays?colour=red").await.unwrap().status(), 400);
+    let listed: Value = get("/relays?cell=main").await.unwrap().json().await.unwrap();
+    assert_eq!(listed, json!({"total": 0, "relays": []}));
+}

@@ -5,4 +5,5 @@ mod console;
 mod forward;
 mod gate;
 mod login;
+mod moves;
 mod world;

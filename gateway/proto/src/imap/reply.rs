@@ -83,6 +83,8 @@ pub(crate) fn refusal(answer: &Answer) -> &'static str {
     match answer {
         Answer::Denied | Answer::Refused => INVALID_CREDENTIALS,
         Answer::Limited => "[LIMIT] Too many attempts, try again later",
+        Answer::Held => "[UNAVAILABLE] The mailbox is being moved, try again in a minute",
+        Answer::Crowded => "[LIMIT] Too many sessions of this account are open",
         Answer::Unavailable | Answer::Opened { .. } => UNAVAILABLE,
     }
 }

@@ -78,6 +78,9 @@ pub(crate) fn refusal(answer: &Answer) -> &'static str {
     match answer {
         Answer::Denied | Answer::Refused => INVALID_CREDENTIALS,
         Answer::Limited => "[LOGIN-DELAY] Too many attempts, try again later",
+        Answer::Held => "[SYS/TEMP] The mailbox is being moved, try again in a minute",
+        // RFC 2449 §8.1.2: the password was right, and somebody else is at the mailbox.
+        Answer::Crowded => "[IN-USE] Too many sessions of this account are open",
         Answer::Unavailable | Answer::Opened { .. } => UNAVAILABLE,
     }
 }

@@ -195,6 +195,8 @@ fn nth_answer(answers: u64, nth: usize) -> Answer {
         2 => Answer::Refused,
         3 => Answer::Unavailable,
         4 => Answer::Limited,
+        5 => Answer::Held,
+        6 => Answer::Crowded,
         _ => Answer::Denied,
     }
 }

@@ -85,6 +85,9 @@ impl Refusal {
     pub(crate) const UNAVAILABLE: Self =
         Self { code: "(TRYLATER) ", text: "Login is not possible now, try again later" };
     pub(crate) const LIMITED: Self = Self { code: "(TRYLATER) ", text: "Too many attempts, try again later" };
+    pub(crate) const HELD: Self =
+        Self { code: "(TRYLATER) ", text: "The mailbox is being moved, try again in a minute" };
+    pub(crate) const CROWDED: Self = Self { code: "(TRYLATER) ", text: "Too many sessions of this account are open" };
     pub(crate) const ENCRYPT_NEEDED: Self = Self { code: "(ENCRYPT-NEEDED) ", text: "Start TLS first" };
     pub(crate) const AUTH_TOO_WEAK: Self = Self { code: "(AUTH-TOO-WEAK) ", text: "The mechanism is not offered" };
 
@@ -98,6 +101,8 @@ impl Refusal {
         match answer {
             Answer::Denied | Answer::Refused => Self::INVALID_CREDENTIALS,
             Answer::Limited => Self::LIMITED,
+            Answer::Held => Self::HELD,
+            Answer::Crowded => Self::CROWDED,
             Answer::Unavailable | Answer::Opened { .. } => Self::UNAVAILABLE,
         }
     }

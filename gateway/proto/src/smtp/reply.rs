@@ -15,4 +15,6 @@ pub(crate) const TOO_MANY_ERRORS: &str = "421 4.7.0 Too many errors";
 /// Unknown user, wrong password, locked account: all alike.
 pub(crate) const INVALID_CREDENTIALS: &str = "535 5.7.8 Authentication credentials invalid";
 pub(crate) const UNAVAILABLE: &str = "454 4.7.0 Login is not possible now, try again later";
+/// RFC 3463 §3.4: the system is not accepting, for a while.
+pub(crate) const HELD: &str = "451 4.3.2 The mailbox is being moved, try again in a minute";
 pub(crate) const TLS_IS_UP: &str = "503 5.5.1 TLS is already up";

@@ -138,10 +138,15 @@ impl Dialogue for SubmissionDialogue {
         replies.line(match answer {
             // Outside, a wrong password and a locked account are alike.
             Answer::Denied | Answer::Refused => reply::INVALID_CREDENTIALS,
+            // A 421 is the last word (RFC 5321 §3.8).
             Answer::Limited => {
-                // A 421 is the last word (RFC 5321 §3.8).
                 replies.line("421 4.7.0 Too many attempts, try again later");
                 return Step::Close { reply: replies.0, reason: CloseReason::TooManyFailures };
+            }
+            Answer::Held => reply::HELD,
+            Answer::Crowded => {
+                replies.line("421 4.7.0 Too many sessions of this account are open");
+                return Step::Close { reply: replies.0, reason: CloseReason::TooManySessions };
             }
             Answer::Unavailable | Answer::Opened { .. } => reply::UNAVAILABLE,
         });

@@ -194,6 +194,16 @@ pub(crate) fn no_cell(lang: Lang, html: bool) -> Answer {
     short(StatusCode::SERVICE_UNAVAILABLE, lang, html, title, said).with_retry_after()
 }
 
+/// 503: the user is being moved to another cell.
+pub(crate) fn held(lang: Lang, html: bool) -> Answer {
+    let said = lang.pick(
+        "Votre boîte est en cours de déplacement vers un autre serveur. Vos messages sont conservés. Réessayez dans une minute.",
+        "Your mailbox is being moved to another server. Your messages are safe. Please try again in a minute.",
+    );
+    let title = lang.pick("Boîte en cours de déplacement", "Mailbox being moved");
+    short(StatusCode::SERVICE_UNAVAILABLE, lang, html, title, said).with_retry_after()
+}
+
 /// What a failed request is answered with.
 pub(crate) fn failure(status: u16, lang: Lang, html: bool) -> Answer {
     match StatusCode::from_u16(status) {

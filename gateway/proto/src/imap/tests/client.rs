@@ -126,7 +126,12 @@ fn refusals_do_not_tell_a_wrong_password_from_a_locked_account() {
     assert_eq!(client.end, Some(End::Close(CloseReason::TooManyFailures)));
     play(
         Client::tls(),
-        "C: a LOGIN alice secret\nA: limited\nS: a NO [LIMIT] Too many attempts, try again later\nC: b NOOP\nS: b OK NOOP completed",
+        "C: a LOGIN alice secret\nA: limited\nS: a NO [LIMIT] Too many attempts, try again later\nC: b NOOP\nS: b OK NOOP completed\n\
+         C: c LOGIN alice secret\nA: crowded\nS: c NO [LIMIT] Too many sessions of this account are open",
+    );
+    play(
+        Client::tls(),
+        "C: a LOGIN alice secret\nA: held\nS: a NO [UNAVAILABLE] The mailbox is being moved, try again in a minute",
     );
 }
 

@@ -202,6 +202,14 @@ fn refusals_follow_the_error_map() {
         ",
     );
     assert_eq!(client.end, Some(End::Close(CloseReason::TooManyFailures)));
+    play(
+        Client::tls(),
+        "C: AUTH PLAIN AGEAYg==\nA: held\nS: -ERR [SYS/TEMP] The mailbox is being moved, try again in a minute",
+    );
+    play(
+        Client::tls(),
+        "C: AUTH PLAIN AGEAYg==\nA: crowded\nS: -ERR [IN-USE] Too many sessions of this account are open",
+    );
     assert!(Pop3Dialogue::refuse_connection().starts_with(b"-ERR [SYS/TEMP] "));
 }
 

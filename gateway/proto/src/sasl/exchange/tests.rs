@@ -88,7 +88,7 @@ fn a_denied_token_is_told_why_and_fails_behind_any_reply() {
             assert_eq!(told, challenge);
             assert!(matches!(exchange.on_line(reply), Turn::Denied));
         }
-        for answer in [Answer::Unavailable, Answer::Limited] {
+        for answer in [Answer::Unavailable, Answer::Limited, Answer::Held, Answer::Crowded] {
             assert!(Exchange::on_answer(mechanism, &answer).is_none(), "a good token is not to be dropped");
         }
     }

@@ -147,6 +147,14 @@ fn refusals_follow_the_error_map() {
         "#,
     );
     assert_eq!(client.end, Some(End::Close(CloseReason::TooManyFailures)));
+    play(
+        Client::tls(),
+        "C: AUTHENTICATE \"PLAIN\" \"AGEAYg==\"\nA: held\nS: NO (TRYLATER) \"The mailbox is being moved, try again in a minute\"",
+    );
+    play(
+        Client::tls(),
+        "C: AUTHENTICATE \"PLAIN\" \"AGEAYg==\"\nA: crowded\nS: NO (TRYLATER) \"Too many sessions of this account are open\"",
+    );
     let weak = Client::begin(|now| SieveDialogue::after_starttls(profile(true, Mechanisms::NONE), now));
     let mut weak = weak;
     weak.heard();

@@ -139,6 +139,13 @@ fn refusals_tell_a_verdict_from_an_outage() {
     let mut client = Client::greeted();
     client.send(format!("AUTH PLAIN {PLAIN}\r\n"));
     assert!(client.answer(Answer::Limited).starts_with("421 4.7.0 ") && client.end.is_some());
+    let mut client = Client::greeted();
+    client.send(format!("AUTH PLAIN {PLAIN}\r\n"));
+    assert!(client.answer(Answer::Held).starts_with("451 4.3.2 ") && client.end.is_none());
+    let mut client = Client::greeted();
+    client.send(format!("AUTH PLAIN {PLAIN}\r\n"));
+    assert!(client.answer(Answer::Crowded).starts_with("421 4.7.0 Too many sessions"));
+    assert_eq!(client.end, Some(End::Close(CloseReason::TooManySessions)));
 }
 
 #[test]
