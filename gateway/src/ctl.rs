@@ -104,7 +104,7 @@ pub enum Cell {
         endpoint: Option<String>,
         /// How.
         #[command(flatten)]
-        drain: Drain,
+        drain: DrainTerms,
     },
     /// Take drains back: of the cell and all of its endpoints, or of one endpoint.
     Resume {
@@ -118,7 +118,7 @@ pub enum Cell {
 
 /// How to drain.
 #[derive(Clone, Debug, Args)]
-pub struct Drain {
+pub struct DrainTerms {
     /// Live connections end one after the other within this time, such as `10m`; at most a day.
     #[arg(long, value_name = "DURATION")]
     over: String,
@@ -149,7 +149,7 @@ pub enum Listener {
         listener: String,
         /// How.
         #[command(flatten)]
-        drain: Drain,
+        drain: DrainTerms,
     },
     /// Take the drain back: its ports open again.
     Resume {
@@ -515,8 +515,8 @@ impl Node {
         Failure { code, message }
     }
 
-    async fn drain(&self, path: &str, endpoint: Option<String>, drain: Drain) -> Result<String, Failure> {
-        let Drain { over, duration, reason, dry_run } = drain;
+    async fn drain(&self, path: &str, endpoint: Option<String>, drain: DrainTerms) -> Result<String, Failure> {
+        let DrainTerms { over, duration, reason, dry_run } = drain;
         check_duration(&over)?;
         check_duration(&duration)?;
         let body = json!({"endpoint": endpoint, "over": over, "for": duration, "reason": reason, "dry_run": dry_run});

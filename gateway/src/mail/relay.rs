@@ -123,7 +123,8 @@ impl Relay {
                         alarm.as_mut().reset(due);
                     } else {
                         if ending.is_none() && orders.end.is_some_and(|(_, why)| why.as_str() == reason) {
-                            self.farewell().await;
+                            // Boxed: an idle relay should not hold room for its last seconds.
+                            Box::pin(self.farewell()).await;
                         } else {
                             self.part();
                         }
