@@ -285,6 +285,12 @@ impl Gateway {
             .expect("guichet ctl runs")
     }
 
+    /// The lines of `ctl cell list` whose endpoint is not healthy.
+    pub fn endpoints_down(&self) -> Vec<String> {
+        let list = self.ctl_ok(&["cell", "list"]);
+        list.lines().filter(|line| line.split_whitespace().nth(3) == Some("false")).map(str::to_owned).collect()
+    }
+
     /// As [`Gateway::ctl`]; must succeed, returns what it printed.
     pub fn ctl_ok(&self, args: &[&str]) -> String {
         let output = self.ctl(args);
