@@ -5,13 +5,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use pingora::{
-    apps::{HttpServerApp, ServerApp},
-    protocols::http::ServerSession,
-};
+use pingora::apps::ServerApp;
 
 use super::{
-    Engine,
+    Session,
+    engine::Engine,
     stream::{Head, WebStream},
 };
 use crate::app::App;
@@ -20,7 +18,7 @@ use crate::app::App;
 pub(crate) async fn connection(stream: WebStream, app: &Arc<App>) {
     let engine = Engine::of(app);
     if stream.is_h2() {
-        engine.proxy.process_new(Box::new(stream), &engine.shutdown()).await;
+        engine.web.process_new(Box::new(stream), engine.shutdown()).await;
         return;
     }
     http1(stream, app, &engine).await;
@@ -43,11 +41,11 @@ async fn http1(mut stream: WebStream, app: &Arc<App>, engine: &Engine) {
                 return;
             }
         }
-        let mut session = ServerSession::new_http1(Box::new(stream));
+        let mut session = Session::new_http1(Box::new(stream));
         session.set_keepalive((!app.stop.is_cancelled()).then_some(KEEPALIVE.as_secs()));
         session.set_total_drain_timeout(Some(DRAIN));
         session.set_write_timeout(Some(WRITE));
-        let reused = engine.proxy.process_new_http(session, &engine.shutdown()).await;
+        let reused = engine.web.serve(session).await;
         let Some(reused) = reused else { return };
         match reused.consume().0.into_any().downcast::<WebStream>() {
             Ok(ours) => stream = *ours,

@@ -221,6 +221,12 @@ impl AsyncRead for WebStream {
             }
             return Poll::Ready(Ok(()));
         }
+        // Whoever comes to wait has said what there was to say: a long answer of known length is not held back.
+        if !this.output.is_empty()
+            && let Poll::Ready(Err(error)) = Pin::new(&mut *this).poll_flush(cx)
+        {
+            return Poll::Ready(Err(error));
+        }
         if !this.bodyless {
             return Pin::new(&mut this.tls).poll_read(cx, buf);
         }
