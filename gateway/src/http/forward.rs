@@ -14,7 +14,10 @@ use http::{Method, StatusCode, Version, header};
 use pingora::{
     Error, ErrorSource, ErrorType, Result,
     http::{RequestHeader, ResponseHeader},
-    protocols::http::{HttpTask, v1::client::HttpSession as CellSession},
+    protocols::{
+        Stream,
+        http::{HttpTask, v1::client::HttpSession as CellSession},
+    },
 };
 
 use super::{
@@ -43,7 +46,10 @@ impl Web {
             session.enable_retry_buffering();
         }
         loop {
-            let (key, mut cell, reused) = self.enter(session, ctx).await?;
+            let (key, stream, reused) = self.enter(ctx).await?;
+            let mut cell = CellSession::new(stream);
+            cell.read_timeout = Ctx::read_timeout(session);
+            cell.write_timeout = Some(CELL_WRITE);
             match self.exchange(session, &mut cell, ctx).await {
                 Ok(reusable) => {
                     if reusable {
@@ -61,26 +67,19 @@ impl Web {
     }
 
     /// A connection to an endpoint of the cell: a kept one, or a new one, to a second endpoint when the first takes none.
-    async fn enter(&self, session: &Session, ctx: &mut Ctx) -> Result<(Key, CellSession, bool)> {
+    async fn enter(&self, ctx: &mut Ctx) -> Result<(Key, Stream, bool)> {
         loop {
             let key = self.endpoint(ctx).await?;
-            let kept = self.pool.take(&key);
-            let reused = kept.is_some();
-            let connected = match kept {
-                Some(cell) => Ok(cell),
-                None => self.connect(ctx).await.map(CellSession::new),
-            };
-            match connected {
-                Ok(mut cell) => {
-                    cell.read_timeout = Ctx::read_timeout(session);
-                    cell.write_timeout = Some(CELL_WRITE);
-                    return Ok((key, cell, reused));
-                }
+            if let Some(kept) = self.pool.take(&key) {
+                return Ok((key, kept, true));
+            }
+            match self.connect(ctx).await {
+                Ok(stream) => return Ok((key, stream, false)),
                 Err(error) => {
                     ctx.failed(&error);
                     // Nothing was sent: another endpoint may take it, whatever the method.
                     if ctx.tries >= TRIES_MAX {
-                        return Err(error.into_up());
+                        return Err(error);
                     }
                 }
             }
@@ -177,11 +176,9 @@ impl Web {
 
     /// The request's head as the cell gets it.
     fn request_head(&self, session: &mut Session, ctx: &Ctx, upgrade: bool) -> Result<RequestHeader> {
-        let mut head = session.req_header().clone();
-        head.set_version(Version::HTTP_11);
         let client = client_of(session).ok_or_else(|| Error::explain(ErrorType::InternalError, "no client address"))?;
         let told = self.told(ctx, client.ip())?;
-        fields::clean_request(&mut head, &told, upgrade);
+        let mut head = fields::for_cell(session.req_header(), &told, upgrade)?;
         let framed =
             head.headers.contains_key(header::CONTENT_LENGTH) || head.headers.contains_key(header::TRANSFER_ENCODING);
         if !session.is_body_empty() && !framed {

@@ -35,7 +35,7 @@ use crate::{app::App, listener::Peer};
 /// Serves one HTTPS connection (HTTP/1.1 or HTTP/2 by ALPN) to its end.
 pub async fn serve(stream: TlsStream<TcpStream>, peer: Peer, app: Arc<App>) {
     tokio::select! {
-        () = serve::connection(stream::WebStream::new(stream, &peer), &app) => {}
+        () = serve::connection(Box::new(stream::WebStream::new(stream, &peer)), &app) => {}
         () = app.cut.cancelled() => {}
     }
 }

@@ -43,12 +43,12 @@ impl Pool {
     }
 
     /// A connection that is still open.
-    pub(crate) fn take(&self, key: &Key) -> Option<CellSession> {
+    pub(crate) fn take(&self, key: &Key) -> Option<Stream> {
         let now = Instant::now();
         loop {
             let (since, mut stream) = lock(&self.0).pop(key)?;
             if now.duration_since(since) < IDLE && is_quiet(&mut stream) {
-                return Some(CellSession::new(stream));
+                return Some(stream);
             }
         }
     }
