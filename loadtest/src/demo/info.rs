@@ -19,6 +19,16 @@ pub struct DemoInfo {
     pub imap: String,
     /// IMAP over TLS, `host:port`.
     pub imaps: String,
+    /// POP3 with STLS, `host:port`.
+    pub pop3: String,
+    /// POP3 over TLS, `host:port`.
+    pub pop3s: String,
+    /// Submission with STARTTLS, `host:port`.
+    pub submission: String,
+    /// Submission over TLS, `host:port`.
+    pub submissions: String,
+    /// ManageSieve with STARTTLS, `host:port`.
+    pub sieve: String,
     /// PEM file of the CA that signed the gateway's certificate.
     pub ca: PathBuf,
     /// The gateway's configuration file.
@@ -65,6 +75,7 @@ impl DemoInfo {
     /// Of a demo in `folder`.
     pub(super) fn new(folder: &Folder, ports: &Ports, people: &[Institution]) -> Self {
         let origin = ports.origin();
+        let local = |port: u16| format!("localhost:{port}");
         let tenants = people
             .iter()
             .map(|institution| DemoTenant {
@@ -86,8 +97,13 @@ impl DemoInfo {
             .collect();
         Self {
             management: format!("http://127.0.0.1:{}", ports.management),
-            imap: format!("localhost:{}", ports.imap),
-            imaps: format!("localhost:{}", ports.imaps),
+            imap: local(ports.imap),
+            imaps: local(ports.imaps),
+            pop3: local(ports.pop3),
+            pop3s: local(ports.pop3s),
+            submission: local(ports.submission),
+            submissions: local(ports.submissions),
+            sieve: local(ports.sieve),
             ca: folder.path("ca.pem"),
             config: folder.path("guichet.toml"),
             saml_metadata: format!("{origin}/saml/metadata"),

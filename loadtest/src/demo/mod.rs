@@ -21,10 +21,10 @@ use tokio::{
 
 pub use folder::Folder;
 pub use info::{DemoInfo, DemoTenant, DemoUser};
-pub use ports::Ports;
+pub use ports::{CellMailPorts, Ports};
 
 use crate::world::{
-    Cell, CellLogin, Idp, Institution, World,
+    Cell, CellLogin, Idp, Institution, Mailboxes, World,
     idp::IdpOf,
     institutions,
     people::CELLS,
@@ -105,12 +105,14 @@ async fn start_gateway(folder: &Folder) -> anyhow::Result<(Arc<App>, JoinHandle<
 }
 
 fn cells(folder: &Folder, people: &Arc<Vec<Institution>>) -> anyhow::Result<Vec<Cell>> {
+    let mail = Arc::new(Mailboxes::default());
     CELLS
         .iter()
         .map(|name| {
             Ok(Cell {
                 name: (*name).to_owned(),
                 institutions: Arc::clone(people),
+                mail: Arc::clone(&mail),
                 login: if *name == MASTER_CELL {
                     CellLogin::Master { username: MASTER.to_owned(), password: folder.read("secrets/master.password")? }
                 } else {
