@@ -55,12 +55,18 @@ impl Failure {
     fn elsewhere(&self) -> bool {
         !matches!(self.reason, "refused")
     }
+
+    /// Whether the cell itself turned the user away, which it may do because the mailbox is not there any more.
+    pub(super) fn by_cell(&self) -> bool {
+        matches!(self.reason, "temporary" | "elsewhere" | "refused" | "bye")
+    }
 }
 
 impl From<CellFailure> for Failure {
     fn from(failure: CellFailure) -> Self {
         let reason = match &failure {
             CellFailure::Temporary => "temporary",
+            CellFailure::Elsewhere => "elsewhere",
             CellFailure::Refused => "refused",
             CellFailure::Bye => "bye",
             _ => "protocol",

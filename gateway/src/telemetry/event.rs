@@ -131,7 +131,7 @@ pub struct CellLoginFailed<'a> {
     pub identity: &'a Identity,
     /// Where.
     pub cell: &'a CellId,
-    /// `no_endpoint`, `drained`, `connect`, `temporary`, `refused`, `protocol`, `bye` or `deadline`.
+    /// `no_endpoint`, `drained`, `connect`, `temporary`, `elsewhere`, `refused`, `protocol`, `bye` or `deadline`.
     pub reason: &'static str,
     /// The chain of causes.
     pub detail: &'a str,
@@ -159,6 +159,28 @@ impl NoCell<'_> {
     pub fn emit(&self) {
         METRICS.cell_login_failures.with_label_values(&["", "no_cell"]).inc();
         warn!(session = self.session, user = %self.identity.address, tenant = %self.identity.tenant, "A user's cell is not in the configuration.");
+    }
+}
+
+/// A cell turned an allowed user away, and the directory was asked once more where the user belongs.
+#[derive(Debug)]
+pub struct LookedAgain<'a> {
+    /// Names the connection.
+    pub session: &'a str,
+    /// Who, as it was known before.
+    pub identity: &'a Identity,
+    /// The cell that turned the user away.
+    pub cell: &'a CellId,
+    /// `moved`: tried at another cell; `held`: being moved; `same`, `nowhere`, `unavailable`: told to try later; `denied`: the
+    /// directory lets the user in no more.
+    pub result: &'static str,
+}
+
+impl LookedAgain<'_> {
+    /// Logs and counts.
+    pub fn emit(&self) {
+        METRICS.placement_second_looks.with_label_values(&[self.result]).inc();
+        info!(session = self.session, user = %self.identity.address, tenant = %self.identity.tenant, cell = %self.cell, result = self.result, "A cell turned a user away and the route was looked up again.");
     }
 }
 

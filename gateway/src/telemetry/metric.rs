@@ -61,6 +61,7 @@ pub struct Metrics {
     pub placement_users: IntGauge,
     pub placement_held_logins: IntGauge,
     pub placement_holds: IntCounterVec,
+    pub placement_second_looks: IntCounterVec,
     pub placement_sessions_ended: IntCounter,
     pub waves: IntGaugeVec,
 
@@ -124,6 +125,7 @@ impl Metrics {
             placement_users: gauge(&r, "guichet_placement_users", "Users that the table of placements has a cell for."),
             placement_held_logins: gauge(&r, "guichet_placement_held_logins", "Logins that wait for the end of a move."),
             placement_holds: counters(&r, "guichet_placement_holds_total", "Logins and requests of users being moved, by how it went on.", &["result"]),
+            placement_second_looks: counters(&r, "guichet_placement_second_looks_total", "Routes looked up once more because the cell turned an allowed user away.", &["result"]),
             placement_sessions_ended: counter(&r, "guichet_placement_sessions_ended_total", "Mail sessions ended because their user was held or moved."),
             waves: gauges(&r, "guichet_waves", "Waves by where their users are.", &["stage"]),
 
