@@ -1,8 +1,8 @@
 //! Back end groups.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
-use super::{Check, network::is_loopback, values::seconds};
+use super::{Check, all, network::is_loopback, values::seconds};
 use crate::{
     Cell, CellId, CellMail, CellMailTls, CellRelay, CellTls, CellWeb, ClientAddress, Endpoint, Health, MailLogin,
     MailProtocol, WebEntry, file, shape,
@@ -26,14 +26,65 @@ impl Check {
                 .relay
                 .as_ref()
                 .map_or(Some(None), |relay| self.cell_relay(&format!("{key}.relay"), relay).map(Some));
-            match (cells.as_mut(), id, web, mail, relay) {
-                (Some(cells), Some(id), Some(web), Some(mail), Some(relay)) => {
-                    cells.insert(id.clone(), Arc::new(Cell { id, web, mail, relay }));
+            let sources_key = format!("{key}.source_addresses");
+            let source_addresses = self.source_addresses(&sources_key, &file.source_addresses);
+            match (cells.as_mut(), id, source_addresses, web, mail, relay) {
+                (Some(cells), Some(id), Some(source_addresses), Some(web), Some(mail), Some(relay)) => {
+                    let cell = Cell { id: id.clone(), source_addresses, web, mail, relay };
+                    self.source_families(&sources_key, &cell);
+                    cells.insert(id, Arc::new(cell));
                 }
                 _ => cells = None,
             }
         }
         cells
+    }
+
+    fn source_addresses(&mut self, key: &str, texts: &[String]) -> Option<Vec<IpAddr>> {
+        let mut addresses = Vec::new();
+        for (index, text) in texts.iter().enumerate() {
+            let key = format!("{key}[{index}]");
+            let trouble = match text.parse::<IpAddr>() {
+                Err(_) => "is not an address",
+                Ok(ip) if ip.is_unspecified() || ip.is_multicast() => "is no address of one machine",
+                Ok(ip) if ip.to_canonical() != ip => "is an IPv4 address in IPv6 clothes",
+                Ok(ip) if addresses.contains(&Some(ip)) => "stands here twice",
+                Ok(ip) => {
+                    addresses.push(Some(ip));
+                    continue;
+                }
+            };
+            self.problem(&key, format!("{text:?} {trouble}"), "write \"10.0.0.1\" or \"2001:db8::1\"".to_owned());
+            addresses.push(None);
+        }
+        all(addresses)
+    }
+
+    /// Each address can be used, and each endpoint can be reached from one, as far as names do not leave it open.
+    fn source_families(&mut self, key: &str, cell: &Cell) {
+        let sources = &cell.source_addresses;
+        if sources.is_empty() {
+            return;
+        }
+        let family = |ip: &IpAddr| if ip.is_ipv4() { "IPv4" } else { "IPv6" };
+        let endpoints = cell.web.iter().flat_map(|web| &web.endpoints);
+        let endpoints = endpoints.chain(cell.mail.values().flat_map(|mail| &mail.endpoints));
+        let endpoints: Vec<&Endpoint> =
+            endpoints.chain(cell.relay.iter().flat_map(|relay| &relay.endpoints)).collect();
+        let literals: Vec<Option<IpAddr>> = endpoints.iter().map(|endpoint| endpoint.host.parse().ok()).collect();
+        for (endpoint, ip) in endpoints.iter().zip(&literals) {
+            if let Some(ip) = ip
+                && !sources.iter().any(|source| family(source) == family(ip))
+            {
+                self.problem(key, format!("none is {}, as the endpoint {endpoint} is", family(ip)), None);
+                return;
+            }
+        }
+        for (index, source) in sources.iter().enumerate() {
+            if literals.iter().all(|ip| ip.is_some_and(|ip| family(&ip) != family(source))) {
+                self.problem(&format!("{key}[{index}]"), format!("no endpoint of the cell is {}", family(source)), None);
+            }
+        }
     }
 
     fn cell_mails(&mut self, key: &str, file: &file::Cell) -> Option<BTreeMap<MailProtocol, CellMail>> {

@@ -1,6 +1,6 @@
 //! Back end groups as used.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
 use crate::{CellId, MailProtocol, Secret};
 
@@ -9,6 +9,8 @@ use crate::{CellId, MailProtocol, Secret};
 pub struct Cell {
     /// NAME.
     pub id: CellId,
+    /// Addresses of this machine that connections come from, in turn; empty: the kernel chooses.
+    pub source_addresses: Vec<IpAddr>,
     /// Web back end.
     pub web: Option<CellWeb>,
     /// Mail back ends.

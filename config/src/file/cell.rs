@@ -9,6 +9,11 @@ use super::Lapse;
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Cell {
+    /// Addresses of this machine that connections to the cell come from, in turn; by default the kernel chooses. Each has
+    /// about 28,000 connections to one endpoint in it.
+    #[serde(default)]
+    #[schemars(length(max = 64))]
+    pub(crate) source_addresses: Vec<String>,
     /// Web back end.
     pub(crate) web: Option<CellWeb>,
     /// IMAP back end.

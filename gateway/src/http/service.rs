@@ -155,6 +155,7 @@ impl Web {
         // Connections of one cell are never used for another, even at the same address.
         peer.group_key = fnv(route.cell.id.as_str());
         let options = &mut peer.options;
+        options.bind_to = route.chosen.bind_to();
         options.connection_timeout = Some(CONNECT);
         options.total_connection_timeout = Some(CONNECT + Duration::from_secs(2));
         options.write_timeout = Some(Duration::from_secs(60));
@@ -300,12 +301,18 @@ impl ProxyHttp for Web {
         ctx: &mut Ctx,
         mut error: Box<Error>,
     ) -> Box<Error> {
-        if let (Some((app, _)), Some(route)) = (&ctx.app, &ctx.route) {
-            app.cells.on_failure(&route.cell.id, Service::Web, &route.chosen.endpoint, error.etype().as_str());
-        }
         ctx.tries += 1;
         // Nothing was sent: another endpoint may take it, whatever the method.
-        error.set_retry(ctx.tries < 2);
+        let mut retry = ctx.tries < 2;
+        if let (Some((app, _)), Some(route)) = (&ctx.app, &ctx.route) {
+            if *error.etype() == ErrorType::InternalError {
+                // The engine's word for a source address without a port: our own lack, not the endpoint's.
+                retry = route.chosen.source_exhausted(ctx.tries.into());
+            } else {
+                app.cells.on_failure(&route.cell.id, Service::Web, &route.chosen.endpoint, error.etype().as_str());
+            }
+        }
+        error.set_retry(retry);
         error
     }
 

@@ -1,7 +1,7 @@
 //! Our login at the cell: choose, connect, tell it the client's address, TLS, log in. Ends with a connection that belongs
 //! to the user.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use guichet_auth::Identity;
 use guichet_config::{CellId, CellMail, CellMailTls, CellTls, ClientAddress, Endpoint, MailLogin, MailProtocol};
@@ -19,7 +19,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{driver::Visit, leg::Leg};
 use crate::{
-    cell::{Chosen, Service},
+    cell::{Chosen, DialError, Service},
     listener::Peer,
     telemetry::chain,
     tls::{ClientTls, client},
@@ -54,6 +54,11 @@ impl Failure {
     /// Whether another endpoint may do better: nothing of the user was judged yet.
     fn elsewhere(&self) -> bool {
         !matches!(self.reason, "refused")
+    }
+
+    /// Whether the endpoint is to blame, and may leave the rotation for it.
+    pub(super) fn of_endpoint(&self) -> bool {
+        matches!(self.reason, "connect" | "deadline")
     }
 
     /// Whether the cell itself turned the user away, which it may do because the mailbox is not there any more.
@@ -102,7 +107,7 @@ pub(super) async fn open(
                 return Ok(OpenCell { id: id.clone(), endpoint: chosen.label, leg, pending, capability });
             }
             Ok(Err(failure)) => {
-                if failure.reason == "connect" {
+                if failure.of_endpoint() {
                     cells.on_failure(id, service, &chosen.endpoint, &failure.detail);
                 }
                 if !failure.elsewhere() {
@@ -133,7 +138,7 @@ async fn enter(
     password: &SecretText,
     helo: Option<&str>,
 ) -> Result<Entered, Failure> {
-    let mut stream = connect(chosen.address).await?;
+    let mut stream = connect(chosen).await?;
     if mail.client_address == ClientAddress::ProxyV2 {
         announce(&mut stream, &visit.peer).await?;
     }
@@ -229,12 +234,14 @@ pub(super) async fn announce(stream: &mut TcpStream, peer: &Peer) -> Result<(), 
     stream.write_all(&header).await.map_err(|e| Failure::new("connect", e.to_string()))
 }
 
-pub(super) async fn connect(address: SocketAddr) -> Result<TcpStream, Failure> {
-    match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
+pub(super) async fn connect(chosen: &Chosen) -> Result<TcpStream, Failure> {
+    let address = chosen.address;
+    match timeout(CONNECT_TIMEOUT, chosen.connect()).await {
         Ok(Ok(stream)) => {
             let _ = stream.set_nodelay(true);
             Ok(stream)
         }
+        Ok(Err(error @ DialError::NoSource)) => Err(Failure::new("no_source", error.to_string())),
         Ok(Err(error)) => Err(Failure::new("connect", format!("no connection to {address}: {error}"))),
         Err(_) => Err(Failure::new("connect", format!("no connection to {address} in time"))),
     }

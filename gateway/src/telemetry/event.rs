@@ -131,7 +131,7 @@ pub struct CellLoginFailed<'a> {
     pub identity: &'a Identity,
     /// Where.
     pub cell: &'a CellId,
-    /// `no_endpoint`, `drained`, `connect`, `temporary`, `elsewhere`, `refused`, `protocol`, `bye` or `deadline`.
+    /// `no_endpoint`, `no_source`, `drained`, `connect`, `temporary`, `elsewhere`, `refused`, `protocol`, `bye` or `deadline`.
     pub reason: &'static str,
     /// The chain of causes.
     pub detail: &'a str,
@@ -260,6 +260,23 @@ impl EndpointChanged<'_> {
             Ok(()) => info!(%cell, service, endpoint, "An endpoint joined the rotation."),
             Err(error) => warn!(%cell, service, endpoint, error, "An endpoint left the rotation."),
         }
+    }
+}
+
+/// A source address had no port left for an endpoint of a cell, or is no address of this machine.
+#[derive(Debug)]
+pub struct SourceExhausted<'a> {
+    /// Cell.
+    pub cell: &'a str,
+    /// Address; `None`: it is not known which, or the kernel chose it.
+    pub from: Option<IpAddr>,
+}
+
+impl SourceExhausted<'_> {
+    /// Logs and counts. With thousands of connections a second, the counter is the one to watch.
+    pub fn emit(&self) {
+        METRICS.cell_source_exhausted.with_label_values(&[self.cell]).inc();
+        debug!(cell = self.cell, from = ?self.from, "A source address has no port left for a connection to a cell.");
     }
 }
 

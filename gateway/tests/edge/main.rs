@@ -10,5 +10,6 @@ mod maintenance;
 mod moves;
 mod placement;
 mod reload;
+mod sources;
 mod submission;
 mod world;
