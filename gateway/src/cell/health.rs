@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use guichet_config::{CellMail, CellMailTls, CellRelay, CellTls, CellWeb, ClientAddress, Health, MailProtocol};
+use guichet_config::{CellMail, CellMailTls, CellRelay, CellTls, CellWeb, CellZimbra, ClientAddress, Health, MailProtocol};
 use guichet_proto::proxy_header;
 use rustls::ClientConfig;
 use tokio::{
@@ -50,6 +50,11 @@ impl Check {
             proxy_header: mail.client_address == ClientAddress::ProxyV2,
             talk: Talk::Mail(protocol, hostname.into()),
         }
+    }
+
+    pub(super) fn zimbra(zimbra: &CellZimbra, tls: &ClientTls) -> Self {
+        let tls = zimbra.tls.as_ref().map(|one| (one.clone(), tls.of(one)));
+        Self { tls, proxy_header: false, talk: Talk::Connect }
     }
 
     pub(super) fn relay(relay: &CellRelay, tls: &ClientTls) -> Self {

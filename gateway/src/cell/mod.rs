@@ -42,15 +42,18 @@ pub enum Service {
     Mail(MailProtocol),
     /// Whatever a relay listener takes.
     Relay,
+    /// Where a Zimbra gives auth tokens.
+    Zimbra,
 }
 
 impl Service {
-    /// `web`, `imap`, `pop3`, `submission`, `sieve` or `relay`.
+    /// `web`, `imap`, `pop3`, `submission`, `sieve`, `relay` or `zimbra`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Web => "web",
             Self::Mail(protocol) => protocol.as_str(),
             Self::Relay => "relay",
+            Self::Zimbra => "zimbra",
         }
     }
 }
@@ -186,6 +189,12 @@ impl Cells {
                 let check = health::Check::relay(relay, tls);
                 let service = Service::Relay;
                 let pool = self.pool(&before, (&cell.id, service), &relay.endpoints, sources, &relay.health, &check);
+                pools.insert((cell.id.clone(), service), pool);
+            }
+            if let Some(zimbra) = &cell.zimbra {
+                let check = health::Check::zimbra(zimbra, tls);
+                let service = Service::Zimbra;
+                let pool = self.pool(&before, (&cell.id, service), &zimbra.endpoints, sources, &zimbra.health, &check);
                 pools.insert((cell.id.clone(), service), pool);
             }
         }

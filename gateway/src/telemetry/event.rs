@@ -14,7 +14,7 @@ use guichet_auth::{
     placement::{Stage, Wave},
     store::DrainTarget,
 };
-use guichet_config::{CellId, ListenerId, TenantId};
+use guichet_config::{Address, CellId, ListenerId, TenantId};
 use guichet_proto::smtp::Message;
 use tracing::{debug, error, info, warn};
 
@@ -131,7 +131,8 @@ pub struct CellLoginFailed<'a> {
     pub identity: &'a Identity,
     /// Where.
     pub cell: &'a CellId,
-    /// `no_endpoint`, `no_source`, `drained`, `connect`, `temporary`, `elsewhere`, `refused`, `protocol`, `bye` or `deadline`.
+    /// `no_endpoint`, `no_source`, `drained`, `connect`, `temporary`, `elsewhere`, `refused`, `protocol`, `bye`, `deadline`; or
+    /// `token_no_key`, `token_away`, `token_garbage`, `token_refused`, `token_held` when the cell gave no auth token.
     pub reason: &'static str,
     /// The chain of causes.
     pub detail: &'a str,
@@ -159,6 +160,43 @@ impl NoCell<'_> {
     pub fn emit(&self) {
         METRICS.cell_login_failures.with_label_values(&["", "no_cell"]).inc();
         warn!(session = self.session, user = %self.identity.address, tenant = %self.identity.tenant, "A user's cell is not in the configuration.");
+    }
+}
+
+/// A Zimbra cell was asked for a user's auth token, or was not for what it answered before.
+#[derive(Debug)]
+pub struct TokenAsked<'a> {
+    /// Cell.
+    pub cell: &'a CellId,
+    /// Who.
+    pub user: &'a Address,
+    /// `given`, `refused`, `held` or `failed`.
+    pub result: &'static str,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl TokenAsked<'_> {
+    /// Logs and counts.
+    pub fn emit(&self) {
+        METRICS.zimbra_tokens.with_label_values(&[self.cell.as_str(), self.result]).inc();
+        debug!(cell = %self.cell, user = %self.user, result = self.result, millis = self.took.as_millis(), "A cell was asked for an auth token.");
+    }
+}
+
+/// A Zimbra cell refuses token after token, whoever the user is.
+#[derive(Debug)]
+pub struct PreauthInDoubt<'a> {
+    /// Cell.
+    pub cell: &'a CellId,
+    /// What it said last.
+    pub detail: &'a str,
+}
+
+impl PreauthInDoubt<'_> {
+    /// Logs.
+    pub fn emit(&self) {
+        error!(cell = %self.cell, detail = self.detail, "A cell refuses every auth token: its PreAuth key is another one, or the clocks differ. It is asked once in a while now, so that it locks nobody out.");
     }
 }
 

@@ -55,6 +55,7 @@ pub struct Metrics {
     pub cell_connects: IntCounterVec,
     pub cell_login_failures: IntCounterVec,
     pub cell_source_exhausted: IntCounterVec,
+    pub zimbra_tokens: IntCounterVec,
     pub drain_active: IntGaugeVec,
 
     pub http_requests: IntCounterVec,
@@ -122,6 +123,7 @@ impl Metrics {
             cell_connects: counters(&r, "guichet_cell_connects_total", "Connections to cells.", &["cell", "service", "result"]),
             cell_login_failures: counters(&r, "guichet_cell_login_failures_total", "Cells that did not let an allowed user in.", &["cell", "reason"]),
             cell_source_exhausted: counters(&r, "guichet_cell_source_exhausted_total", "Connections that a source address had no port for; the next address was tried.", &["cell"]),
+            zimbra_tokens: counters(&r, "guichet_zimbra_tokens_total", "Auth tokens asked for at Zimbra cells.", &["cell", "result"]),
             drain_active: gauges(&r, "guichet_drain_active", "1 while an operator drains a cell, an endpoint or a listener.", &["kind", "name", "endpoint"]),
 
             placement_users: gauge(&r, "guichet_placement_users", "Users that the table of placements has a cell for."),

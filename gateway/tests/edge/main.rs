@@ -13,3 +13,4 @@ mod reload;
 mod sources;
 mod submission;
 mod world;
+mod zimbra;
