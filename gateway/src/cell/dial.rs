@@ -134,15 +134,38 @@ mod tests {
     async fn an_address_of_no_use_gives_way_to_the_next() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let to = listener.local_addr().unwrap();
-        let sources = Sources::new("next", &[ip("192.0.2.1"), ip("127.0.0.2"), ip("192.0.2.2")]);
+        let sources = Sources::new("next", &[ip("203.0.113.1"), ip("127.0.0.2"), ip("203.0.113.2")]);
         for _ in 0..6 {
             assert_eq!(sources.dial(to).await.unwrap().local_addr().unwrap().ip(), ip("127.0.0.2"));
         }
-        let none = Sources::new("none", &[ip("192.0.2.1"), ip("192.0.2.2")]);
+        let none = Sources::new("none", &[ip("203.0.113.1"), ip("203.0.113.2")]);
         assert_eq!(none.dial(to).await.unwrap_err(), DialError::NoSource);
         let refused = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         let sources = Sources::new("refused", &[ip("127.0.0.2")]);
         assert!(matches!(sources.dial(refused).await, Err(DialError::Refused(_))), "no word on the address");
+    }
+
+    /// In a network of its own with few ports:
+    /// `unshare -rn sh -c 'ip link set lo up; echo 40000 40003 > /proc/sys/net/ipv4/ip_local_port_range; TEST --ignored every_port'`
+    #[tokio::test]
+    #[ignore = "opens a connection for every local port: needs a network with few"]
+    async fn every_port_of_every_address_is_used_before_there_is_none() {
+        let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap();
+        let range: Vec<usize> = range.split_whitespace().map(|port| port.parse().unwrap()).collect();
+        let ports = range[1] - range[0] + 1;
+        assert!(ports <= 64, "{range:?}");
+        let (one, two) = ("127.0.0.1:7001", "127.0.0.1:7002");
+        let listeners = [TcpListener::bind(one).await.unwrap(), TcpListener::bind(two).await.unwrap()];
+        let sources = Sources::new("ports", &[ip("127.0.0.2"), ip("127.0.0.3")]);
+        let mut open = Vec::new();
+        // Each endpoint has all ports of each address: choosing the address alone takes none away.
+        for to in [one, two] {
+            for _ in 0..2 * ports {
+                open.push(sources.dial(to.parse().unwrap()).await.unwrap());
+            }
+            assert_eq!(sources.dial(to.parse().unwrap()).await.unwrap_err(), DialError::NoSource);
+        }
+        drop(listeners);
     }
 
     #[tokio::test]

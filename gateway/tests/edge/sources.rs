@@ -54,13 +54,13 @@ async fn health_checks_and_relays_come_from_them_too() {
 #[tokio::test]
 async fn an_address_of_another_machine_is_told_with_its_place() {
     let world = World::start("").await;
-    let text = "[cell.main]\nsource_addresses = [\"127.0.0.2\",\n  \"192.0.2.1\"]\n";
+    let text = "[cell.main]\nsource_addresses = [\"127.0.0.2\",\n  \"203.0.113.1\"]\n";
     world.rewrite(text);
     let file: &Path = &world.dir.path().join("guichet.toml");
     let written = std::fs::read_to_string(file).unwrap();
-    let line = written.lines().position(|line| line.contains("192.0.2.1")).unwrap() + 1;
+    let line = written.lines().position(|line| line.contains("203.0.113.1")).unwrap() + 1;
     let report = guichet::check::load(file, WallTime(world.app.clock.now().0)).unwrap_err().to_string();
-    let expected = format!("guichet.toml:{line}:3: cell.main.source_addresses[1]: 192.0.2.1 cannot be bound");
+    let expected = format!("guichet.toml:{line}:3: cell.main.source_addresses[1]: 203.0.113.1 cannot be bound");
     assert!(report.contains(&expected), "{report}");
     // A reload changes nothing.
     assert!(world.app.reload().await.is_err());
