@@ -15,7 +15,9 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use cell::{Cell, CellMail, CellRelay, CellTls, CellWeb, ClientAddress, Health, MasterLogin, RelayAddress};
+pub(crate) use cell::{
+    Cell, CellMail, CellRelay, CellTls, CellWeb, CellZimbra, ClientAddress, Health, MasterLogin, RelayAddress,
+};
 pub(crate) use directory::{Directory, Embedded, Ldap, Status, User, UsersFile};
 pub(crate) use listener::{DataLines, Listeners, MailTls, Mechanism, ProxyProtocol, RelayListener};
 pub(crate) use saml::{Federation, Saml};

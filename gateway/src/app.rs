@@ -31,6 +31,7 @@ use crate::{
     placement::Holds,
     telemetry::{METRICS, event},
     tls::{ClientTls, ServerTls, policy},
+    zimbra::Tokens,
 };
 
 /// Everything a reload replaces, at once. Taken once per connection or request.
@@ -78,6 +79,8 @@ pub struct App {
     pub listeners: Listeners,
     /// The drains that were put in force last.
     pub(crate) drained: ArcSwap<Vec<DrainOverride>>,
+    /// What opens Zimbra cells for their users.
+    pub(crate) tokens: Tokens,
     /// The HTTP engine.
     pub web: WebEngine,
     /// Wall time.
@@ -166,6 +169,7 @@ impl App {
             submissions: Submissions::default(),
             listeners: Listeners::default(),
             drained: ArcSwap::default(),
+            tokens: Tokens::new(),
             web: WebEngine::default(),
             clock,
             started: now,

@@ -82,6 +82,12 @@ fn the_fleet_reads_its_tenants_from_their_files() {
     let balanced = config.listeners.iter().find(|listener| listener.id.as_str() == "balanced").unwrap();
     assert_eq!(balanced.proxy_from.len(), 2);
     assert!(config.management.tls.is_some());
+    let gamma = &config.cells[&"gamma".parse().unwrap()];
+    assert!(matches!(gamma.mail[&MailProtocol::Imap].login, MailLogin::ZimbraToken));
+    let zimbra = gamma.zimbra.as_ref().unwrap();
+    assert_eq!((zimbra.token_life, zimbra.keys.len()), (Duration::from_secs(3600), 1));
+    assert_eq!(zimbra.key.as_ref().unwrap().expose().len(), 64);
+    assert_eq!(config.cells[&"alpha".parse().unwrap()].source_addresses.len(), 3);
     let ends = &config.cells[&"beta".parse().unwrap()].web.as_ref().unwrap().endpoints;
     assert_eq!(ends[1].to_string(), "[2001:db8:3::1]:8443");
 }
@@ -116,6 +122,8 @@ fn secrets_do_not_show() {
     for secret in ["0123456789abcdef", "correct horse", "master secret"] {
         assert!(!shown.contains(secret), "{secret}");
     }
+    let config = Copy::of("fleet/fleet.toml").load().unwrap();
+    assert!(!format!("{config:?}").contains("6b7ead4b"));
     let config = Copy::of("minimal.toml").load().unwrap();
     assert!(!format!("{config:?}").contains("argon2id"));
 }

@@ -24,7 +24,7 @@ use super::{
     Session, header as fields, login,
     page::wants_html,
     pool::Key,
-    service::{Ctx, Web, client_of, lang_of},
+    service::{Ctx, TRIES_MAX, Web, client_of, lang_of},
 };
 
 /// What is left to do for one exchange.
@@ -75,13 +75,8 @@ impl Web {
             }
             match self.connect(ctx).await {
                 Ok(stream) => return Ok((key, stream, false)),
-                Err(error) => {
-                    ctx.failed(&error);
-                    // Nothing was sent: another endpoint may take it, whatever the method.
-                    if ctx.tries >= TRIES_MAX {
-                        return Err(error);
-                    }
-                }
+                Err(error) if ctx.unconnected(&error) => {}
+                Err(error) => return Err(error),
             }
         }
     }
@@ -332,8 +327,6 @@ fn is_connect_failure(kind: &ErrorType) -> bool {
     )
 }
 
-/// First try and one more.
-const TRIES_MAX: u8 = 2;
 /// Gathered into one write.
 const TASKS_MAX: usize = 4;
 /// One write to a cell that does not read.

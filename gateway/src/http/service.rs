@@ -182,6 +182,7 @@ impl Web {
             None => String::new(),
         };
         let mut peer = HttpPeer::new(route.chosen.address, tls.is_some(), name);
+        peer.options.bind_to = route.chosen.bind_to();
         peer.options.connection_timeout = Some(CONNECT);
         peer.options.total_connection_timeout = Some(CONNECT + Duration::from_secs(2));
         if let Some(file) = tls.and_then(|tls| tls.ca.as_ref()) {
@@ -249,6 +250,19 @@ impl Ctx {
             app.cells.on_failure(&route.cell.id, Service::Web, &route.chosen.endpoint, error.etype().as_str());
         }
         self.tries += 1;
+    }
+
+    /// An attempt found no connection. Whether another is worth it: nothing was sent, whatever the method.
+    pub(super) fn unconnected(&mut self, error: &Error) -> bool {
+        if *error.etype() == ErrorType::InternalError
+            && let Some(route) = &self.route
+        {
+            // The engine's word for a source address without a port: our own lack, not the endpoint's.
+            self.tries += 1;
+            return route.chosen.source_exhausted(self.tries.into());
+        }
+        self.failed(error);
+        self.tries < TRIES_MAX
     }
 
     /// How long the cell may be silent.
@@ -363,6 +377,8 @@ fn internal(what: &'static str) -> Box<Error> {
     Error::explain(ErrorType::InternalError, what)
 }
 
+/// First try and one more.
+pub(super) const TRIES_MAX: u8 = 2;
 const CONNECT: Duration = Duration::from_secs(3);
 /// An HTTP/2 connection without requests.
 const H2_IDLE: Duration = Duration::from_secs(180);

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
+mod elsewhere;
 mod imap;
 mod listeners;
 mod mail;
@@ -9,5 +10,7 @@ mod maintenance;
 mod moves;
 mod placement;
 mod reload;
+mod sources;
 mod submission;
 mod world;
+mod zimbra;
