@@ -89,7 +89,7 @@ impl Copy {
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef\n";
 
-const SIDE_FILES: [(&str, &str); 27] = [
+const SIDE_FILES: [(&str, &str); 28] = [
     ("tls/mail.crt", "certificate"),
     ("tls/mail.key", "key"),
     ("management/node.crt", "certificate"),
@@ -109,6 +109,7 @@ const SIDE_FILES: [(&str, &str); 27] = [
     ("metadata/renater-2.crt", "certificate"),
     ("metadata/local.xml", "<EntitiesDescriptor/>"),
     ("metadata/local.crt", "certificate"),
+    ("metadata/national.jwks", "keys"),
     ("ca.pem", "certificate"),
     ("secrets/management.token", TOKEN),
     ("secrets/ldap.password", "correct horse\n"),

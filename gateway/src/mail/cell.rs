@@ -51,6 +51,10 @@ impl Failure {
         Self { reason, detail: detail.into() }
     }
 
+    fn password_needed() -> Self {
+        Self::new(PASSWORD_NEEDED, "the cell opens to the user's password only, and the user gave none")
+    }
+
     /// Whether another endpoint may do better: nothing of the user was judged yet.
     fn elsewhere(&self) -> bool {
         !matches!(self.reason, "refused")
@@ -69,12 +73,12 @@ impl From<CellFailure> for Failure {
     }
 }
 
-/// Opens the user's cell; when one endpoint cannot, one other is tried.
+/// Opens the user's cell; when one endpoint cannot, one other is tried. Without a password only some cells open.
 pub(super) async fn open(
     visit: &Visit,
     identity: &Identity,
     id: &CellId,
-    password: &SecretText,
+    password: Option<&SecretText>,
     helo: Option<&str>,
 ) -> Result<OpenCell, Failure> {
     let protocol = visit.offer.protocol;
@@ -82,6 +86,9 @@ pub(super) async fn open(
     let config = visit.snapshot.config.cells.get(id).and_then(|cell| cell.mail.get(&protocol));
     let mail =
         config.ok_or_else(|| Failure::new("no_endpoint", format!("the cell does not speak {}", protocol.title())))?;
+    if password.is_none() && mail.login.needs_password() {
+        return Err(Failure::password_needed());
+    }
     let cells = &visit.app.cells;
     let mut last = None;
     for _ in 0..ENDPOINTS_MAX {
@@ -124,7 +131,7 @@ async fn enter(
     identity: &Identity,
     mail: &CellMail,
     chosen: &Chosen,
-    password: &SecretText,
+    password: Option<&SecretText>,
     helo: Option<&str>,
 ) -> Result<Entered, Failure> {
     let mut stream = connect(chosen.address).await?;
@@ -132,7 +139,7 @@ async fn enter(
         announce(&mut stream, &visit.peer).await?;
     }
     let starttls = matches!(mail.tls, CellMailTls::StartTls(_));
-    let account = account(identity, mail, password);
+    let account = account(identity, mail, password)?;
     let xclient = || Xclient { client: visit.peer.client, session: visit.name.clone(), ttl: XCLIENT_TTL };
     match visit.offer.protocol {
         MailProtocol::Imap => {
@@ -247,15 +254,15 @@ pub(super) async fn start_tls(
 }
 
 /// Who we are to the cell.
-fn account(identity: &Identity, mail: &CellMail, password: &SecretText) -> CellAccount {
+fn account(identity: &Identity, mail: &CellMail, password: Option<&SecretText>) -> Result<CellAccount, Failure> {
     let user = identity.address.to_string();
     let (username, secret, authzid) = match &mail.login {
-        MailLogin::Password => (user, password.clone(), None),
+        MailLogin::Password => (user, password.cloned().ok_or_else(Failure::password_needed)?, None),
         MailLogin::Master { username, password } => {
             (username.clone(), SecretText::new(password.expose().clone()), Some(user))
         }
     };
-    CellAccount { mechanism: CellMechanism::Plain, username, secret, authzid }
+    Ok(CellAccount { mechanism: CellMechanism::Plain, username, secret, authzid })
 }
 
 fn id_fields(visit: &Visit, mail: &CellMail) -> Vec<(String, String)> {
@@ -316,6 +323,8 @@ where
     }
 }
 
+/// A reason: the user came by a certificate or a token.
+pub(super) const PASSWORD_NEEDED: &str = "password_needed";
 /// The one chosen and one other.
 const ENDPOINTS_MAX: usize = 2;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);

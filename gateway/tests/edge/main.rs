@@ -8,6 +8,7 @@ mod mail;
 mod maintenance;
 mod moves;
 mod placement;
+mod proofs;
 mod reload;
 mod submission;
 mod world;
