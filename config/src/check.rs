@@ -6,6 +6,7 @@ mod files;
 mod listeners;
 mod network;
 mod server;
+mod setup;
 mod tenants;
 mod values;
 
@@ -98,6 +99,7 @@ impl Check {
         let availability = self.availability(&main.availability);
         let session = self.session(&main.session);
         let limits = self.limits(&main.limits);
+        let setup = self.setup(&main.setup);
         let cells = self.cells(&main.cell);
         let tenants = self.tenants(&main.tenant);
         let mut domains = HashMap::new();
@@ -116,6 +118,7 @@ impl Check {
             availability: availability?,
             session: session?,
             limits: limits?,
+            setup: setup?,
             dns_servers: dns_servers?,
             cells: cells?,
             tenants: tenants?,

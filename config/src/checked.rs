@@ -2,6 +2,7 @@
 
 mod cell;
 mod listener;
+mod setup;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -15,6 +16,7 @@ use ipnet::IpNet;
 
 pub use cell::*;
 pub use listener::*;
+pub use setup::*;
 
 use crate::{Address, CellId, Domain, Place, Secret, TenantId};
 
@@ -43,6 +45,8 @@ pub struct Config {
     pub session: Session,
     /// Rates and caps.
     pub limits: Limits,
+    /// What mail programs are told.
+    pub setup: Setup,
     /// Name servers for cell endpoints; empty: the system's.
     pub dns_servers: Vec<SocketAddr>,
     /// Back end groups.

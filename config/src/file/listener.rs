@@ -51,6 +51,9 @@ pub(crate) struct MailListener {
     /// Ways to log in; by default all that the protocol has.
     #[schemars(length(min = 1, max = 8))]
     pub(crate) mechanisms: Option<Vec<Mechanism>>,
+    /// Port that mail programs are told; by default the one of `bind`. Needed where a load balancer listens on another.
+    #[schemars(range(min = 1, max = 65_535))]
+    pub(crate) public_port: Option<u16>,
     /// A load balancer in front that sends PROXY headers.
     pub(crate) proxy_protocol: Option<ProxyProtocol>,
 }
@@ -71,6 +74,9 @@ pub(crate) struct SubmissionListener {
     /// What becomes of a message with bare CR or LF in it.
     #[serde(default)]
     pub(crate) data_lines: DataLines,
+    /// Port that mail programs are told; by default the one of `bind`. Needed where a load balancer listens on another.
+    #[schemars(range(min = 1, max = 65_535))]
+    pub(crate) public_port: Option<u16>,
     /// A load balancer in front that sends PROXY headers.
     pub(crate) proxy_protocol: Option<ProxyProtocol>,
 }
