@@ -15,6 +15,7 @@ pub mod saml;
 pub mod session;
 pub mod store;
 mod throttle;
+pub mod xml;
 
 pub use chain::{Attempt, AuthMethod, Authenticator, Outcome, Source};
 pub use clock::{Clock, ManualClock, SystemClock, WallTime};
