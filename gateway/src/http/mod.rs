@@ -14,6 +14,7 @@ mod page;
 mod redirect;
 mod serve;
 mod service;
+mod setup;
 mod stream;
 mod target;
 mod token;

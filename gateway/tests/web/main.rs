@@ -6,4 +6,5 @@ mod forward;
 mod gate;
 mod login;
 mod moves;
+mod setup;
 mod world;
