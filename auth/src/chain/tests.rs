@@ -130,6 +130,7 @@ pub(crate) fn config() -> Config {
             messages_window: std::time::Duration::from_secs(1),
             body_bytes_max: 1 << 20,
         },
+        setup: guichet_config::Setup { enabled: false, name: None, dav_path: None },
         dns_servers: Vec::new(),
         cells: Default::default(),
         domains: tenants.iter().map(|(domain, tenant)| (domain.clone(), tenant.id.clone())).collect(),

@@ -7,4 +7,5 @@ mod forward;
 mod gate;
 mod login;
 mod moves;
+mod setup;
 mod world;
