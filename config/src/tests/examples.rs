@@ -43,7 +43,7 @@ fn the_minimal_example_has_defaults_for_the_rest() {
 
     let cell = &config.cells[&"main".parse().unwrap()];
     let web = cell.web.as_ref().unwrap();
-    let WebEntry::IdentityHeaders { key } = &web.entry;
+    let WebEntry::IdentityHeaders { key } = &web.entry else { panic!("signed headers") };
     assert_eq!((key.expose().len(), web.tls.is_none()), (32, true));
     let imap = &cell.mail[&MailProtocol::Imap];
     assert!(matches!((&imap.tls, &imap.login), (CellMailTls::Plain, MailLogin::Password)));
