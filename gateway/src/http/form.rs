@@ -1,6 +1,6 @@
 //! Request bodies read whole: forms, with a bound.
 
-use pingora::proxy::Session;
+use super::Session;
 
 /// Fields of an `application/x-www-form-urlencoded` text, first of each name first.
 #[derive(Default)]
@@ -46,7 +46,7 @@ pub(crate) async fn read(session: &mut Session, bytes_max: usize) -> Result<Form
         return Err(BodyError::WrongType);
     }
     let mut body = zeroize::Zeroizing::new(Vec::new());
-    while let Some(piece) = session.as_downstream_mut().read_request_body().await.map_err(|_| BodyError::Gone)? {
+    while let Some(piece) = session.read_request_body().await.map_err(|_| BodyError::Gone)? {
         if body.len() + piece.len() > bytes_max {
             return Err(BodyError::TooLarge);
         }
