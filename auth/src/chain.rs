@@ -14,6 +14,7 @@ use std::{
 };
 
 use guichet_config::{Address, Config, Directory as Configured, Limits, Secret, TenantId, Users};
+use tokio::sync::Semaphore;
 use tracing::warn;
 
 pub use self::proven::Proven;
@@ -106,6 +107,7 @@ pub struct Authenticator {
     cache: Arc<PasswordCache>,
     throttle: Arc<LoginThrottle>,
     flights: Arc<Flights>,
+    looks: Semaphore,
 }
 
 impl Authenticator {
@@ -134,7 +136,7 @@ impl Authenticator {
         let throttle = before
             .filter(|before| same_throttle(&before.config.limits, limits))
             .map_or_else(|| Arc::new(LoginThrottle::new(limits)), |before| Arc::clone(&before.throttle));
-        Self { config, directory, cache, throttle, flights: Arc::default() }
+        Self { config, directory, cache, throttle, flights: Arc::default(), looks: Semaphore::new(LOOKS_MAX) }
     }
 
     /// Decides one attempt.
@@ -200,6 +202,29 @@ impl Authenticator {
                 ..identity
             }),
         }
+    }
+
+    /// What the directory says now, past every cache, of a user whose cell sends us away. When it says something else than
+    /// `identity` does, what the cache believes of the user under that address and the one `typed` is dropped: the next
+    /// login must not go the old way again.
+    pub async fn look_again(&self, identity: &Identity, typed: Option<&Address>) -> Decision {
+        let Ok(_seat) = self.looks.try_acquire() else {
+            return Decision::Unavailable(UnavailableReason::Overloaded);
+        };
+        let decision = self.complete(identity.clone()).await;
+        let stale = match &decision {
+            Decision::Allow(now) => now.cell != identity.cell || now.address != identity.address,
+            Decision::Deny(_) => true,
+            Decision::Unavailable(_) => false,
+        };
+        if stale {
+            for user in typed.into_iter().chain([&identity.address]) {
+                for protocol in Protocol::ALL {
+                    self.cache.forget(&self.cache.key(self.config.tenant_of(user), user, protocol));
+                }
+            }
+        }
+        decision
     }
 
     fn decision(&self, tenant: &TenantId, verdict: Verdict, method: AuthMethod) -> Decision {
@@ -285,6 +310,9 @@ fn same_users(one: &Users, other: &Users) -> bool {
 
 /// Longer passwords are not looked at.
 const PASSWORD_BYTES_MAX: usize = 1024;
+
+/// Second looks at once. A cell that turns everybody away must not bring down the directory, too.
+const LOOKS_MAX: usize = 64;
 
 /// A search of the directory, all servers tried.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);

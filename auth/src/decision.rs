@@ -61,6 +61,9 @@ pub enum Protocol {
 }
 
 impl Protocol {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Web, Self::Imap, Self::Pop3, Self::Submission, Self::Sieve];
+
     /// For metrics and cache keys.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -17,7 +17,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use bearer::{Bearer, BearerAlgorithm};
-pub(crate) use cell::{Cell, CellMail, CellRelay, CellTls, CellWeb, ClientAddress, Health, MasterLogin, RelayAddress};
+pub(crate) use cell::{
+    Cell, CellMail, CellRelay, CellTls, CellWeb, CellZimbra, ClientAddress, Health, MasterLogin, RelayAddress,
+};
 pub(crate) use directory::{Directory, Embedded, Ldap, Status, User, UsersFile};
 pub(crate) use listener::{ClientCa, DataLines, Listeners, MailTls, Mechanism, ProxyProtocol, RelayListener};
 pub(crate) use saml::{Federation, Saml};

@@ -89,7 +89,10 @@ impl Copy {
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef\n";
 
-const SIDE_FILES: [(&str, &str); 28] = [
+/// The key of Zimbra's own example.
+const PREAUTH_KEY: &str = "6b7ead4bd425836e8cf0079cd6c1a05acc127acd07c8ee4b61023e19250e929c\n";
+
+const SIDE_FILES: [(&str, &str); 30] = [
     ("tls/mail.crt", "certificate"),
     ("tls/mail.key", "key"),
     ("management/node.crt", "certificate"),
@@ -117,6 +120,8 @@ const SIDE_FILES: [(&str, &str); 28] = [
     ("secrets/alpha.key", TOKEN),
     ("secrets/beta.key", TOKEN),
     ("secrets/alpha.password", "master secret\n"),
+    ("secrets/gamma.preauth", PREAUTH_KEY),
+    ("secrets/univ-sud.preauth", PREAUTH_KEY),
     (
         "users.toml",
         r#"[[user]]

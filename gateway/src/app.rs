@@ -32,6 +32,7 @@ use crate::{
     placement::Holds,
     telemetry::{METRICS, event},
     tls::{ClientTls, ServerTls, policy},
+    zimbra::Tokens,
 };
 
 /// Everything a reload replaces, at once. Taken once per connection or request.
@@ -42,7 +43,7 @@ pub struct Snapshot {
     /// Password logins, and the accounts of the others.
     pub authenticator: Arc<Authenticator>,
     /// Whose a bearer token is.
-    pub tokens: Arc<dyn VerifyToken>,
+    pub bearers: Arc<dyn VerifyToken>,
     /// Our side of SAML, when a tenant has an IdP.
     pub sp: Option<Arc<ServiceProvider>>,
     /// The other sides.
@@ -81,6 +82,8 @@ pub struct App {
     pub listeners: Listeners,
     /// The drains that were put in force last.
     pub(crate) drained: ArcSwap<Vec<DrainOverride>>,
+    /// What opens Zimbra cells for their users.
+    pub(crate) tokens: Tokens,
     /// The HTTP engine.
     pub web: WebEngine,
     /// Wall time.
@@ -169,6 +172,7 @@ impl App {
             submissions: Submissions::default(),
             listeners: Listeners::default(),
             drained: ArcSwap::default(),
+            tokens: Tokens::new(),
             web: WebEngine::default(),
             clock,
             started: now,
@@ -237,7 +241,7 @@ pub(crate) fn make_snapshot(
     let keys = store.seal_keys(now).context("session keys")?;
     Ok(Snapshot {
         authenticator: Arc::new(authenticator),
-        tokens: issuers,
+        bearers: issuers,
         sp,
         idps,
         sealer: Arc::new(Sealer::new(keys, &config.public.hostname)),

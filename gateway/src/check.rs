@@ -1,7 +1,7 @@
 //! What the files alone cannot tell: do certificates, keys, roots and metadata work? `guichet check`, `guichet run` and a
 //! reload all come through here, before anything is changed.
 
-use std::{path::Path, sync::Arc};
+use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use guichet_auth::{
     WallTime,
@@ -10,6 +10,7 @@ use guichet_auth::{
 };
 use guichet_config::{Config, Place, Problem, Report};
 use rustls::sign::CertifiedKey;
+use socket2::{Domain, Socket, Type};
 
 use crate::{
     telemetry,
@@ -64,6 +65,9 @@ pub fn load(path: &Path, now: WallTime) -> Result<Loaded, Report> {
         ClientTls::load(&config).map_err(|all| all.iter().for_each(|(key, one)| note(key, one.to_string()))).ok();
     let client_cas =
         client_ca::load(&config).map_err(|all| all.iter().for_each(|(key, one)| note(key, one.to_string()))).ok();
+    for (key, message) in foreign_sources(&config) {
+        note(&key, message);
+    }
     let sp = match config.saml.as_ref().map(|_| ServiceProvider::new(&config)) {
         Some(Ok(sp)) => Some(Arc::new(sp)),
         Some(Err(error)) => {
@@ -92,6 +96,23 @@ pub fn load(path: &Path, now: WallTime) -> Result<Loaded, Report> {
             Err(Report { problems })
         }
     }
+}
+
+/// Source addresses of cells that nothing on this machine can come from.
+fn foreign_sources(config: &Config) -> Vec<(String, String)> {
+    let mut problems = Vec::new();
+    for (id, cell) in &config.cells {
+        for (index, ip) in cell.source_addresses.iter().enumerate() {
+            let address = SocketAddr::new(*ip, 0);
+            let bound = Socket::new(Domain::for_address(address), Type::STREAM, None)
+                .and_then(|socket| socket.bind(&address.into()));
+            if let Err(error) = bound {
+                let message = format!("{ip} cannot be bound, is it an address of this machine? {error}");
+                problems.push((format!("cell.{id}.source_addresses[{index}]"), message));
+            }
+        }
+    }
+    problems
 }
 
 /// Where a key stands; the nearest table above it when the key itself is not written, the file when nothing is.

@@ -16,3 +16,4 @@ pub mod probe;
 pub mod reload;
 pub mod telemetry;
 pub mod tls;
+mod zimbra;

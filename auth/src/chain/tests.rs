@@ -368,6 +368,26 @@ async fn whoever_proves_an_address_still_needs_an_account() {
 }
 
 #[tokio::test]
+async fn a_second_look_goes_past_the_cache_and_is_remembered_by_the_next_login() {
+    let world = World::new(Fake::default());
+    let typed: Address = "Alice@univ-a.example".parse().unwrap();
+    let Decision::Allow(before) = world.login("alice@univ-a.example", "right", EXEMPT).await.decision else { panic!() };
+    assert_eq!(before.cell, None);
+    let Decision::Allow(now) = world.authenticator.look_again(&before, Some(&typed)).await else { panic!() };
+    assert_eq!((now.cell.clone(), now.method), (Some("beta".parse().unwrap()), before.method));
+    assert_eq!(world.login("alice@univ-a.example", "right", EXEMPT).await.source, Source::Directory);
+    // Nothing new: what is believed stays believed.
+    assert_eq!(world.authenticator.look_again(&now, None).await, Decision::Allow(now));
+    assert_eq!(world.login("alice@univ-a.example", "right", EXEMPT).await.source, Source::Cache);
+
+    let away = Identity { address: "away@univ-a.example".parse().unwrap(), ..before.clone() };
+    let unavailable = |reason| Decision::Unavailable(reason);
+    assert_eq!(world.authenticator.look_again(&away, None).await, unavailable(UnavailableReason::Directory));
+    let _all = world.authenticator.looks.acquire_many(LOOKS_MAX as u32).await.unwrap();
+    assert_eq!(world.authenticator.look_again(&before, None).await, unavailable(UnavailableReason::Overloaded));
+}
+
+#[tokio::test]
 async fn a_reload_keeps_cache_and_throttle_while_they_fit() {
     let world = World::new(Fake::default());
     world.login("alice@univ-a.example", "right", EXEMPT).await;

@@ -144,6 +144,11 @@ impl PasswordCache {
         });
     }
 
+    /// Believes nothing of this entry any more.
+    pub fn forget(&self, key: &CacheKey) {
+        self.entries.invalidate(key);
+    }
+
     /// HMAC over length-prefixed parts: no two lists of parts are one text.
     fn hmac(&self, parts: &[&[u8]]) -> [u8; 32] {
         let mut context = hmac::Context::with_key(&self.boot);
@@ -247,6 +252,15 @@ mod tests {
         assert_eq!(world.check("other", 1), Cached::Unknown);
         world.learn("right", &Verdict::AccountRefused, 2);
         assert_eq!(world.check("right", 2), Cached::Unknown);
+    }
+
+    #[test]
+    fn what_is_forgotten_goes_to_the_directory_again() {
+        let world = World::new();
+        world.learn("right", &Verdict::Valid(account()), 0);
+        world.learn("wrong", &Verdict::BadCredential, 0);
+        world.cache.forget(&world.key);
+        assert_eq!((world.check("right", 1), world.check("wrong", 1)), (Cached::Unknown, Cached::Unknown));
     }
 
     #[test]

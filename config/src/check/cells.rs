@@ -1,11 +1,11 @@
 //! Back end groups.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
-use super::{Check, network::is_loopback, values::seconds};
+use super::{Check, all, network::is_loopback, values::seconds};
 use crate::{
-    Cell, CellId, CellMail, CellMailTls, CellRelay, CellTls, CellWeb, ClientAddress, Endpoint, Health, MailLogin,
-    MailProtocol, WebEntry, file, shape,
+    Cell, CellId, CellMail, CellMailTls, CellRelay, CellTls, CellWeb, CellZimbra, ClientAddress, Domain, Endpoint,
+    Health, MailLogin, MailProtocol, Secret, WebEntry, file, shape,
 };
 
 impl Check {
@@ -21,19 +21,78 @@ impl Check {
                 self.problem(&key, "the cell speaks nothing", format!("add [{key}.web] or [{key}.imap]"));
             }
             let web = file.web.as_ref().map_or(Some(None), |web| self.cell_web(&format!("{key}.web"), web).map(Some));
+            if file.zimbra.is_none() && file.web.as_ref().is_some_and(|web| web.entry.zimbra_preauth.is_some()) {
+                self.no_tokens(&format!("{key}.web.entry.zimbra_preauth"), &key);
+            }
             let mail = self.cell_mails(&key, file);
             let relay = file
                 .relay
                 .as_ref()
                 .map_or(Some(None), |relay| self.cell_relay(&format!("{key}.relay"), relay).map(Some));
-            match (cells.as_mut(), id, web, mail, relay) {
-                (Some(cells), Some(id), Some(web), Some(mail), Some(relay)) => {
-                    cells.insert(id.clone(), Arc::new(Cell { id, web, mail, relay }));
+            let sources_key = format!("{key}.source_addresses");
+            let source_addresses = self.source_addresses(&sources_key, &file.source_addresses);
+            let zimbra = file
+                .zimbra
+                .as_ref()
+                .map_or(Some(None), |zimbra| self.cell_zimbra(&format!("{key}.zimbra"), zimbra).map(Some));
+            match (cells.as_mut(), id, source_addresses, web, mail, relay, zimbra) {
+                (Some(cells), Some(id), Some(source_addresses), Some(web), Some(mail), Some(relay), Some(zimbra)) => {
+                    let cell = Cell { id: id.clone(), source_addresses, web, mail, relay, zimbra };
+                    self.source_families(&sources_key, &cell);
+                    cells.insert(id, Arc::new(cell));
                 }
                 _ => cells = None,
             }
         }
         cells
+    }
+
+    fn source_addresses(&mut self, key: &str, texts: &[String]) -> Option<Vec<IpAddr>> {
+        let mut addresses = Vec::new();
+        for (index, text) in texts.iter().enumerate() {
+            let key = format!("{key}[{index}]");
+            let trouble = match text.parse::<IpAddr>() {
+                Err(_) => "is not an address",
+                Ok(ip) if ip.is_unspecified() || ip.is_multicast() => "is no address of one machine",
+                Ok(ip) if ip.to_canonical() != ip => "is an IPv4 address in IPv6 clothes",
+                Ok(ip) if addresses.contains(&Some(ip)) => "stands here twice",
+                Ok(ip) => {
+                    addresses.push(Some(ip));
+                    continue;
+                }
+            };
+            self.problem(&key, format!("{text:?} {trouble}"), "write \"10.0.0.1\" or \"2001:db8::1\"".to_owned());
+            addresses.push(None);
+        }
+        all(addresses)
+    }
+
+    /// Each address can be used, and each endpoint can be reached from one, as far as names do not leave it open.
+    fn source_families(&mut self, key: &str, cell: &Cell) {
+        let sources = &cell.source_addresses;
+        if sources.is_empty() {
+            return;
+        }
+        let family = |ip: &IpAddr| if ip.is_ipv4() { "IPv4" } else { "IPv6" };
+        let endpoints = cell.web.iter().flat_map(|web| &web.endpoints);
+        let endpoints = endpoints.chain(cell.mail.values().flat_map(|mail| &mail.endpoints));
+        let endpoints = endpoints.chain(cell.relay.iter().flat_map(|relay| &relay.endpoints));
+        let endpoints: Vec<&Endpoint> =
+            endpoints.chain(cell.zimbra.iter().flat_map(|zimbra| &zimbra.endpoints)).collect();
+        let literals: Vec<Option<IpAddr>> = endpoints.iter().map(|endpoint| endpoint.host.parse().ok()).collect();
+        for (endpoint, ip) in endpoints.iter().zip(&literals) {
+            if let Some(ip) = ip
+                && !sources.iter().any(|source| family(source) == family(ip))
+            {
+                self.problem(key, format!("none is {}, as the endpoint {endpoint} is", family(ip)), None);
+                return;
+            }
+        }
+        for (index, source) in sources.iter().enumerate() {
+            if literals.iter().all(|ip| ip.is_some_and(|ip| family(&ip) != family(source))) {
+                self.problem(&format!("{key}[{index}]"), format!("no endpoint of the cell is {}", family(source)), None);
+            }
+        }
     }
 
     fn cell_mails(&mut self, key: &str, file: &file::Cell) -> Option<BTreeMap<MailProtocol, CellMail>> {
@@ -46,7 +105,11 @@ impl Check {
                 MailProtocol::Sieve => &file.sieve,
             };
             let Some(mail) = mail else { continue };
-            let mail = self.cell_mail(&format!("{key}.{}", protocol.as_str()), protocol, mail);
+            let mail_key = format!("{key}.{}", protocol.as_str());
+            if mail.login.zimbra_token.is_some() {
+                self.zimbra_token(&format!("{mail_key}.login.zimbra_token"), protocol, key, file);
+            }
+            let mail = self.cell_mail(&mail_key, protocol, mail);
             match (mails.as_mut(), mail) {
                 (Some(mails), Some(mail)) => drop(mails.insert(protocol, mail)),
                 _ => mails = None,
@@ -61,11 +124,19 @@ impl Check {
         if file.tls.is_none() {
             self.plaintext(key, endpoints.as_deref(), file.dangerous_plaintext, &format!("[{key}.tls]"));
         }
-        let entry = match &file.entry.identity_headers {
-            Some(headers) => self.identity_key(&format!("{key}.entry.identity_headers.key_file"), &headers.key_file),
-            None => {
+        let entry = match (&file.entry.identity_headers, &file.entry.zimbra_preauth) {
+            (Some(headers), None) => {
+                self.identity_key(&format!("{key}.entry.identity_headers.key_file"), &headers.key_file)
+            }
+            (None, Some(_)) => Some(WebEntry::ZimbraPreauth),
+            (None, None) => {
                 let hint = format!("add [{key}.entry.identity_headers]");
                 self.problem(&format!("{key}.entry"), "no way for a logged-in user to enter the cell", hint);
+                None
+            }
+            (Some(_), Some(_)) => {
+                let hint = "keep one of `identity_headers` and `zimbra_preauth`".to_owned();
+                self.problem(&format!("{key}.entry"), "two ways to enter the cell", hint);
                 None
             }
         };
@@ -114,14 +185,15 @@ impl Check {
                 None
             }
         };
-        let login = match (&file.login.password, &file.login.master) {
-            (_, None) => Some(MailLogin::Password),
-            (None, Some(master)) => self.master(&format!("{key}.login.master"), master),
-            (Some(_), Some(_)) => {
+        let login = match (&file.login.password, &file.login.master, &file.login.zimbra_token) {
+            (_, None, None) => Some(MailLogin::Password),
+            (None, Some(master), None) => self.master(&format!("{key}.login.master"), master),
+            (None, None, Some(_)) => Some(MailLogin::ZimbraToken),
+            _ => {
                 self.problem(
                     &format!("{key}.login"),
                     "two ways to log in",
-                    "keep one of `password` and `master`".to_owned(),
+                    "keep one of `password`, `master` and `zimbra_token`".to_owned(),
                 );
                 None
             }
@@ -185,10 +257,65 @@ impl Check {
         Some(MailLogin::Master { username: username?, password: password? })
     }
 
+    /// A login by token where the cell has tokens and the protocol takes them.
+    fn zimbra_token(&mut self, key: &str, protocol: MailProtocol, cell_key: &str, cell: &file::Cell) {
+        if protocol == MailProtocol::Submission {
+            let hint = "use `master` or `password`".to_owned();
+            self.problem(key, format!("{} takes no auth token", protocol.title()), hint);
+        } else if cell.zimbra.is_none() {
+            self.no_tokens(key, cell_key);
+        }
+    }
+
+    fn no_tokens(&mut self, key: &str, cell_key: &str) {
+        self.problem(key, "the cell gives no auth tokens", format!("add [{cell_key}.zimbra]"));
+    }
+
+    fn cell_zimbra(&mut self, key: &str, file: &file::CellZimbra) -> Option<CellZimbra> {
+        let endpoints = self.endpoints(&format!("{key}.endpoints"), &file.endpoints);
+        let tls = file.tls.as_ref().map_or(Some(None), |tls| self.cell_tls(&format!("{key}.tls"), tls).map(Some));
+        if file.tls.is_none() {
+            self.plaintext(key, endpoints.as_deref(), file.dangerous_plaintext, &format!("[{key}.tls]"));
+        }
+        if file.key_file.is_none() && file.key_files.is_empty() {
+            let hint = "add `key_file`, with the `zimbraPreAuthKey` of the domains".to_owned();
+            self.problem(key, "there is no PreAuth key", hint);
+            return None;
+        }
+        let own = file.key_file.as_deref();
+        let own = own.map_or(Some(None), |file| self.preauth_key(&format!("{key}.key_file"), file).map(Some));
+        let mut keys = Some(BTreeMap::new());
+        for (name, file) in &file.key_files {
+            let key = shape::join(&format!("{key}.key_files"), name);
+            let domain: Option<Domain> = self.parse(&key, name);
+            match (keys.as_mut(), domain, self.preauth_key(&key, file)) {
+                (Some(keys), Some(domain), Some(secret)) => drop(keys.insert(domain, secret)),
+                _ => keys = None,
+            }
+        }
+        let range = Duration::from_secs(60)..=seconds(86_400);
+        let token_life = self.lapse(&format!("{key}.token_life"), &file.token_life, range);
+        let health = self.health(&format!("{key}.health"), &file.health);
+        let (endpoints, tls, key, keys) = (endpoints?, tls?, own?, keys?);
+        Some(CellZimbra { endpoints, tls, key, keys, token_life: token_life?, health: health? })
+    }
+
+    /// A wrong key locks users out of their cell: what cannot be one is told here.
+    fn preauth_key(&mut self, key: &str, text: &str) -> Option<Secret<String>> {
+        let secret = self.secret(key, text)?;
+        let digits = secret.expose();
+        if digits.len() != 64 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+            let hint = "the file must hold the value of `zimbraPreAuthKey` alone".to_owned();
+            self.problem(key, "this is not a PreAuth key of 64 hexadecimal digits", hint);
+            return None;
+        }
+        Some(secret)
+    }
+
     fn cell_tls(&mut self, key: &str, file: &file::CellTls) -> Option<CellTls> {
         let ca = self.file_or_none(&format!("{key}.ca"), file.ca.as_deref());
         let name = file.name.as_deref().map_or(Some(None), |name| {
-            let name: Option<crate::Domain> = self.parse(&format!("{key}.name"), name);
+            let name: Option<Domain> = self.parse(&format!("{key}.name"), name);
             name.map(|name| Some(name.as_str().to_owned()))
         });
         Some(CellTls { ca: ca?, name: name? })

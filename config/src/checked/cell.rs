@@ -1,20 +1,24 @@
 //! Back end groups as used.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
-use crate::{CellId, MailProtocol, Secret};
+use crate::{CellId, Domain, MailProtocol, Secret};
 
 /// `[cell.NAME]`
 #[derive(Clone, Debug)]
 pub struct Cell {
     /// NAME.
     pub id: CellId,
+    /// Addresses of this machine that connections come from, in turn; empty: the kernel chooses.
+    pub source_addresses: Vec<IpAddr>,
     /// Web back end.
     pub web: Option<CellWeb>,
     /// Mail back ends.
     pub mail: BTreeMap<MailProtocol, CellMail>,
     /// Back end of relay listeners.
     pub relay: Option<CellRelay>,
+    /// Where it gives auth tokens.
+    pub zimbra: Option<CellZimbra>,
 }
 
 /// A host and port; the host is a name (resolved with its TTL) or an address.
@@ -81,6 +85,8 @@ pub enum WebEntry {
         /// HMAC key shared with the cell, at least 32 bytes.
         key: Secret<Vec<u8>>,
     },
+    /// The cookie `ZM_AUTH_TOKEN` with an auth token; the cell has a [`CellZimbra`].
+    ZimbraPreauth,
 }
 
 /// `[cell.NAME.imap]`, `pop3`, `submission`, `sieve`
@@ -121,6 +127,25 @@ pub enum MailLogin {
         /// Its password.
         password: Secret<String>,
     },
+    /// With an auth token; the cell has a [`CellZimbra`].
+    ZimbraToken,
+}
+
+/// `[cell.NAME.zimbra]`
+#[derive(Clone, Debug)]
+pub struct CellZimbra {
+    /// Endpoints of its SOAP service, equal in rank.
+    pub endpoints: Vec<Endpoint>,
+    /// TLS to them; absent: plain HTTP.
+    pub tls: Option<CellTls>,
+    /// PreAuth key of domains that have none of their own, as Zimbra writes it: its ASCII digits are the key.
+    pub key: Option<Secret<String>>,
+    /// PreAuth keys by domain.
+    pub keys: BTreeMap<Domain, Secret<String>>,
+    /// Life of a token.
+    pub token_life: Duration,
+    /// Checks (TCP connect, TLS).
+    pub health: Health,
 }
 
 impl MailLogin {

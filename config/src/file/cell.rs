@@ -1,5 +1,7 @@
 //! Back end groups.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +11,11 @@ use super::Lapse;
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Cell {
+    /// Addresses of this machine that connections to the cell come from, in turn; by default the kernel chooses. Each has
+    /// about 28,000 connections to one endpoint in it.
+    #[serde(default)]
+    #[schemars(length(max = 64))]
+    pub(crate) source_addresses: Vec<String>,
     /// Web back end.
     pub(crate) web: Option<CellWeb>,
     /// IMAP back end.
@@ -21,6 +28,8 @@ pub(crate) struct Cell {
     pub(crate) sieve: Option<CellMail>,
     /// Back end of relay listeners.
     pub(crate) relay: Option<CellRelay>,
+    /// Where a Zimbra cell gives auth tokens.
+    pub(crate) zimbra: Option<CellZimbra>,
 }
 
 impl Cell {
@@ -75,7 +84,14 @@ pub(crate) struct CellTls {
 pub(crate) struct WebEntry {
     /// By signed headers: `Remote-User` and `Guichet-Identity`.
     pub(crate) identity_headers: Option<IdentityHeaders>,
+    /// By an auth token of `[cell.NAME.zimbra]`, which the browser never sees.
+    pub(crate) zimbra_preauth: Option<ZimbraPreauth>,
 }
+
+/// Entry by auth token of a Zimbra cell; it has no settings.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ZimbraPreauth {}
 
 /// Entry by signed headers.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
@@ -148,12 +164,19 @@ pub(crate) struct MailLogin {
     pub(crate) password: Option<PasswordLogin>,
     /// As a master user.
     pub(crate) master: Option<MasterLogin>,
+    /// With an auth token of `[cell.NAME.zimbra]`.
+    pub(crate) zimbra_token: Option<ZimbraTokenLogin>,
 }
 
 /// Login with the password the user gave; it has no settings.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PasswordLogin {}
+
+/// Login with an auth token of a Zimbra cell; it has no settings.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ZimbraTokenLogin {}
 
 /// Login as a master user.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
@@ -163,6 +186,36 @@ pub(crate) struct MasterLogin {
     pub(crate) username: String,
     /// File with its password.
     pub(crate) password_file: String,
+}
+
+/// Where a Zimbra cell gives auth tokens (SOAP `AuthRequest` with PreAuth), so that passwords stay with the gateway.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CellZimbra {
+    /// `HOST:PORT` of its `/service/soap`, equal in rank.
+    #[schemars(length(min = 1, max = 256))]
+    pub(crate) endpoints: Vec<String>,
+    /// TLS to them; absent: plain HTTP.
+    pub(crate) tls: Option<CellTls>,
+    /// Let keys and tokens travel in the clear to endpoints that are not loopback.
+    #[serde(default)]
+    pub(crate) dangerous_plaintext: bool,
+    /// File with the PreAuth key of all domains that have none of their own: 64 hexadecimal digits, Zimbra's
+    /// `zimbraPreAuthKey`.
+    pub(crate) key_file: Option<String>,
+    /// Files with the PreAuth keys of single domains.
+    #[serde(default)]
+    pub(crate) key_files: BTreeMap<String, String>,
+    /// Life of a token.
+    #[serde(default = "token_life")]
+    pub(crate) token_life: Lapse,
+    /// Health checks: a connection, and TLS where it is spoken.
+    #[serde(default)]
+    pub(crate) health: Health,
+}
+
+fn token_life() -> Lapse {
+    Lapse::new("1h")
 }
 
 /// How a cell learns the client's address.

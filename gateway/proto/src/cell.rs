@@ -145,6 +145,9 @@ pub enum CellFailure {
     /// Refused with a temporary code (`UNAVAILABLE`, `SYS/TEMP`, `TRYLATER` …).
     #[error("the cell cannot take the login now")]
     Temporary,
+    /// It says that the mailbox is elsewhere. Where, is not its word to give.
+    #[error("the cell says that the mailbox is elsewhere")]
+    Elsewhere,
     /// It refuses a login that the directory allowed. Or the credential cannot be put into the protocol.
     #[error("the cell refused the login")]
     Refused,

@@ -2,18 +2,17 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use guichet_config::{CellMail, CellMailTls, CellRelay, CellTls, CellWeb, ClientAddress, Health, MailProtocol};
+use guichet_config::{CellMail, CellMailTls, CellRelay, CellTls, CellWeb, CellZimbra, ClientAddress, Health, MailProtocol};
 use guichet_proto::proxy_header;
 use rustls::ClientConfig;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::TcpStream,
     time::{sleep, timeout},
 };
 use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 
-use super::{Cells, Learnt, Member};
+use super::{Cells, DialError, Learnt, Member, Sources};
 use crate::tls::{ClientTls, client};
 
 /// What a good endpoint does.
@@ -53,21 +52,36 @@ impl Check {
         }
     }
 
+    pub(super) fn zimbra(zimbra: &CellZimbra, tls: &ClientTls) -> Self {
+        let tls = zimbra.tls.as_ref().map(|one| (one.clone(), tls.of(one)));
+        Self { tls, proxy_header: false, talk: Talk::Connect }
+    }
+
     pub(super) fn relay(relay: &CellRelay, tls: &ClientTls) -> Self {
         let tls = relay.tls.as_ref().map(|one| (one.clone(), tls.of(one)));
         Self { tls, proxy_header: relay.proxy_v2, talk: Talk::Connect }
     }
 }
 
+/// What is checked, and how.
+pub(super) struct Target {
+    pub(super) member: Arc<Member>,
+    pub(super) sources: Arc<Sources>,
+    pub(super) check: Check,
+}
+
 /// Checks one endpoint until the pool is replaced.
-pub(super) async fn run(cells: Arc<Cells>, member: Arc<Member>, check: Check, health: Health, stop: CancellationToken) {
+pub(super) async fn run(cells: Arc<Cells>, target: Target, health: Health, stop: CancellationToken) {
+    let member = &target.member;
     loop {
         let result = tokio::select! {
             () = stop.cancelled() => return,
-            result = timeout(health.timeout, once(&cells, &member, &check)) => result,
+            result = timeout(health.timeout, once(&cells, &target)) => result,
         };
         match result {
-            Ok(Ok(())) => member.on_check_passed(),
+            Ok(Ok(true)) => member.on_check_passed(),
+            // Our own lack tells nothing of the endpoint.
+            Ok(Ok(false)) => {}
             Ok(Err(error)) => member.on_failure(&error),
             Err(_) => member.on_failure("no answer in time"),
         }
@@ -78,22 +92,29 @@ pub(super) async fn run(cells: Arc<Cells>, member: Arc<Member>, check: Check, he
     }
 }
 
-async fn once(cells: &Cells, member: &Member, check: &Check) -> Result<(), String> {
+/// Whether it is good; `false` when nobody can tell.
+async fn once(cells: &Cells, target: &Target) -> Result<bool, String> {
+    let Target { member, sources, check } = target;
     let address = cells.address(&member.endpoint).await?;
-    let mut stream = TcpStream::connect(address).await.map_err(|e| format!("no connection: {e}"))?;
+    let mut stream = match sources.dial(address).await {
+        Ok(stream) => stream,
+        Err(DialError::NoSource) => return Ok(false),
+        Err(error) => return Err(format!("no connection: {error}")),
+    };
     if check.proxy_header {
         let local = stream.local_addr().map_err(|e| e.to_string())?;
         stream.write_all(&proxy_header::write_v2(local, address)).await.map_err(|e| e.to_string())?;
     }
     match &check.tls {
-        None => talk(stream, &check.talk, address, member).await,
+        None => talk(stream, &check.talk, address, member).await?,
         Some((tls, config)) => {
             let config = config.clone().ok_or("its root certificates are not loaded")?;
             let name = client::server_name(tls, &member.endpoint)?;
             let stream = TlsConnector::from(config).connect(name, stream).await.map_err(|e| format!("TLS: {e}"))?;
-            talk(stream, &check.talk, address, member).await
+            talk(stream, &check.talk, address, member).await?;
         }
     }
+    Ok(true)
 }
 
 async fn talk<S>(mut stream: S, talk: &Talk, address: SocketAddr, member: &Member) -> Result<(), String>

@@ -4,6 +4,7 @@
 //! failures in a row (checks and real connections alike) and comes back after some good checks; its very first check and
 //! its first good one decide at once. [`health`] runs the checks, [`resolve`] keeps the addresses.
 
+mod dial;
 mod health;
 mod learnt;
 mod resolve;
@@ -19,11 +20,13 @@ use std::{
 
 use arc_swap::ArcSwap;
 use guichet_config::{CellId, Config, Endpoint, Health, MailProtocol};
-use tokio::time::Instant;
+use pingora::connectors::l4::BindTo;
+use tokio::{net::TcpStream, time::Instant};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::dial::DialError;
 pub use self::learnt::Learnt;
-use self::resolve::Names;
+use self::{dial::Sources, resolve::Names};
 use crate::{
     mail::Drain,
     telemetry::{METRICS, event},
@@ -39,15 +42,18 @@ pub enum Service {
     Mail(MailProtocol),
     /// Whatever a relay listener takes.
     Relay,
+    /// Where a Zimbra gives auth tokens.
+    Zimbra,
 }
 
 impl Service {
-    /// `web`, `imap`, `pop3`, `submission`, `sieve` or `relay`.
+    /// `web`, `imap`, `pop3`, `submission`, `sieve`, `relay` or `zimbra`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Web => "web",
             Self::Mail(protocol) => protocol.as_str(),
             Self::Relay => "relay",
+            Self::Zimbra => "zimbra",
         }
     }
 }
@@ -61,6 +67,26 @@ pub struct Chosen {
     pub label: Arc<str>,
     /// Where to connect now.
     pub address: SocketAddr,
+    /// Where from.
+    sources: Arc<Sources>,
+}
+
+impl Chosen {
+    /// Connects, from one of the cell's source addresses.
+    pub(crate) async fn connect(&self) -> Result<TcpStream, DialError> {
+        self.sources.dial(self.address).await
+    }
+
+    /// The source address whose turn it is, for connections that others make.
+    pub(crate) fn bind_to(&self) -> Option<BindTo> {
+        self.sources.bind_to(self.address)
+    }
+
+    /// Such a connection found no port: whether trying again may find one, `tries` of them made.
+    pub(crate) fn source_exhausted(&self, tries: usize) -> bool {
+        self.sources.exhausted(None);
+        tries <= self.sources.count()
+    }
 }
 
 /// Health of one endpoint, for `guichet ctl cell list`.
@@ -92,6 +118,7 @@ pub struct Cells {
 #[derive(Debug)]
 struct Pool {
     members: Vec<Arc<Member>>,
+    sources: Arc<Sources>,
     next: AtomicUsize,
     /// Ends the checks.
     stop: CancellationToken,
@@ -146,21 +173,29 @@ impl Cells {
         let before = self.pools.load_full();
         let mut pools = BTreeMap::new();
         for cell in config.cells.values() {
+            let sources = &Sources::new(cell.id.as_str(), &cell.source_addresses);
             if let Some(web) = &cell.web {
                 let check = health::Check::web(web, tls);
-                let pool = self.pool(&before, (&cell.id, Service::Web), &web.endpoints, &web.health, &check);
+                let pool = self.pool(&before, (&cell.id, Service::Web), &web.endpoints, sources, &web.health, &check);
                 pools.insert((cell.id.clone(), Service::Web), pool);
             }
             for (protocol, mail) in &cell.mail {
                 let (service, check) =
                     (Service::Mail(*protocol), health::Check::mail(*protocol, mail, tls, &config.public.hostname));
-                let pool = self.pool(&before, (&cell.id, service), &mail.endpoints, &mail.health, &check);
+                let pool = self.pool(&before, (&cell.id, service), &mail.endpoints, sources, &mail.health, &check);
                 pools.insert((cell.id.clone(), service), pool);
             }
             if let Some(relay) = &cell.relay {
                 let check = health::Check::relay(relay, tls);
-                let pool = self.pool(&before, (&cell.id, Service::Relay), &relay.endpoints, &relay.health, &check);
-                pools.insert((cell.id.clone(), Service::Relay), pool);
+                let service = Service::Relay;
+                let pool = self.pool(&before, (&cell.id, service), &relay.endpoints, sources, &relay.health, &check);
+                pools.insert((cell.id.clone(), service), pool);
+            }
+            if let Some(zimbra) = &cell.zimbra {
+                let check = health::Check::zimbra(zimbra, tls);
+                let service = Service::Zimbra;
+                let pool = self.pool(&before, (&cell.id, service), &zimbra.endpoints, sources, &zimbra.health, &check);
+                pools.insert((cell.id.clone(), service), pool);
             }
         }
         let kept: HashSet<&str> = pools.values().flat_map(|pool| &pool.members).map(|member| &*member.label).collect();
@@ -179,6 +214,7 @@ impl Cells {
         before: &BTreeMap<(CellId, Service), Arc<Pool>>,
         (cell, service): (&CellId, Service),
         endpoints: &[Endpoint],
+        sources: &Arc<Sources>,
         health: &Health,
         check: &health::Check,
     ) -> Arc<Pool> {
@@ -190,11 +226,12 @@ impl Cells {
                 let known = old.and_then(|pool| pool.members.iter().find(|member| member.endpoint == *endpoint));
                 let member = known.cloned().unwrap_or_else(|| Arc::new(Member::new(cell, service, endpoint)));
                 member.lock().thresholds = (health.failures.max(1), health.successes.max(1));
-                tokio::spawn(health::run(self.clone(), member.clone(), check.clone(), health.clone(), stop.clone()));
+                let target = health::Target { member: member.clone(), sources: sources.clone(), check: check.clone() };
+                tokio::spawn(health::run(self.clone(), target, health.clone(), stop.clone()));
                 member
             })
             .collect();
-        Arc::new(Pool { members, next: AtomicUsize::new(0), stop })
+        Arc::new(Pool { members, sources: sources.clone(), next: AtomicUsize::new(0), stop })
     }
 
     /// A healthy endpoint, in turn; `None`: the cell has none, answer "try later".
@@ -226,7 +263,7 @@ impl Cells {
             match self.address(&member.endpoint).await {
                 Ok(address) => {
                     let (endpoint, label) = (member.endpoint.clone(), member.label.clone());
-                    return Some(Chosen { endpoint, label, address });
+                    return Some(Chosen { endpoint, label, address, sources: pool.sources.clone() });
                 }
                 Err(error) => member.on_failure(&error),
             }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 
 use super::cookie;
@@ -13,10 +13,21 @@ pub(crate) struct Told<'a> {
     pub(crate) client: IpAddr,
     /// Our public host, with its port when it is not 443.
     pub(crate) host: &'a str,
-    /// The user's address.
-    pub(crate) user: &'a str,
-    /// The signed word about the user.
-    pub(crate) token: HeaderValue,
+    /// Who the user is.
+    pub(crate) word: Word<'a>,
+}
+
+/// How a cell is told who the user is.
+pub(crate) enum Word<'a> {
+    /// `Remote-User` and `Guichet-Identity`.
+    Signed {
+        /// The user's address.
+        user: &'a str,
+        /// The signed word about the user.
+        token: HeaderValue,
+    },
+    /// A Zimbra's auth token, in its cookie.
+    Zimbra(&'a str),
 }
 
 /// Makes a client's request head the cell's: what a client may not say is removed, what we know is set. The framing
@@ -38,16 +49,19 @@ pub(crate) fn clean_request(head: &mut RequestHeader, told: &Told<'_>, upgrade: 
     if upgrade {
         set(head, "connection", HeaderValue::from_static("Upgrade"));
     }
-    clean_cookies(head);
+    clean_cookies(head, told);
     set(head, "x-forwarded-for", told.client.to_string());
     set(head, "x-forwarded-proto", HeaderValue::from_static("https"));
     set(head, "x-forwarded-host", told.host);
-    set(head, "remote-user", told.user);
-    set(head, "guichet-identity", told.token.clone());
+    if let Word::Signed { user, token } = &told.word {
+        set(head, "remote-user", *user);
+        set(head, "guichet-identity", token.clone());
+    }
 }
 
-/// Makes a cell's response head the client's. `upgrade`: the response switches protocols.
-pub(crate) fn clean_response(head: &mut ResponseHeader, upgrade: bool) {
+/// Makes a cell's response head the client's. `upgrade`: the response switches protocols. `zimbra`: the cell is entered by
+/// token, and its cookie goes no further.
+pub(crate) fn clean_response(head: &mut ResponseHeader, upgrade: bool, zimbra: bool) {
     let nominated = nominated(&head.headers);
     // `Connection` of an upgrade is the engine's own.
     let doomed = |name: &HeaderName| {
@@ -59,10 +73,11 @@ pub(crate) fn clean_response(head: &mut ResponseHeader, upgrade: bool) {
     for name in &names {
         head.remove_header(name);
     }
-    if head.headers.get_all(header::SET_COOKIE).iter().any(|value| cookie::sets_ours(value.as_bytes())) {
+    let ours = |name: &str| cookie::is_ours(name) || (zimbra && cookie::is_zimbra(name));
+    if head.headers.get_all(header::SET_COOKIE).iter().any(|value| cookie::sets(value.as_bytes(), ours)) {
         let cookies: Vec<HeaderValue> = head.headers.get_all(header::SET_COOKIE).iter().cloned().collect();
         head.remove_header(&header::SET_COOKIE);
-        for value in cookies.into_iter().filter(|value| !cookie::sets_ours(value.as_bytes())) {
+        for value in cookies.into_iter().filter(|value| !cookie::sets(value.as_bytes(), ours)) {
             // Appending what was there before cannot fail.
             let _ = head.append_header(header::SET_COOKIE, value);
         }
@@ -102,14 +117,26 @@ pub(crate) fn is_basic(headers: &HeaderMap) -> bool {
     })
 }
 
-fn clean_cookies(head: &mut RequestHeader) {
+/// Whether the cell ends the token it was entered with: it takes the cookie away, or wants another login.
+pub(crate) fn ends_token(head: &ResponseHeader) -> bool {
+    let mut cookies = head.headers.get_all(header::SET_COOKIE).iter().map(HeaderValue::as_bytes);
+    head.status == StatusCode::UNAUTHORIZED
+        || cookies.any(|field| cookie::sets(field, cookie::is_zimbra) && cookie::clears(field))
+}
+
+fn clean_cookies(head: &mut RequestHeader, told: &Told<'_>) {
     let mut kept = Vec::new();
+    let zimbra = matches!(told.word, Word::Zimbra(_));
     for field in head.headers.get_all(header::COOKIE) {
-        cookie::push_without_ours(field.as_bytes(), &mut kept);
+        let out = |name: &str| cookie::is_ours(name) || (zimbra && cookie::is_zimbra(name));
+        cookie::push_without(field.as_bytes(), &mut kept, out);
+    }
+    head.remove_header(&header::COOKIE);
+    if let Word::Zimbra(token) = told.word {
+        cookie::push(format!("{}={token}", cookie::ZIMBRA).as_bytes(), &mut kept);
     }
     // HTTP/2 may split the field (RFC 9113 §8.2.3); an HTTP/1.1 cell gets one.
-    if head.remove_header(&header::COOKIE).is_some()
-        && !kept.is_empty()
+    if !kept.is_empty()
         && let Ok(value) = HeaderValue::from_maybe_shared(bytes::Bytes::from(kept))
     {
         let _ = head.insert_header("cookie", value);
@@ -181,8 +208,10 @@ mod tests {
         Told {
             client: "192.0.2.7".parse().unwrap(),
             host: "mail.example",
-            user: "alice@univ.example",
-            token: HeaderValue::from_static("header.claims.tag"),
+            word: Word::Signed {
+                user: "alice@univ.example",
+                token: HeaderValue::from_static("header.claims.tag"),
+            },
         }
     }
 
@@ -273,7 +302,7 @@ mod tests {
         ] {
             head.append_header(name, value).unwrap();
         }
-        clean_response(&mut head, false);
+        clean_response(&mut head, false, false);
         for name in ["server", "x-powered-by", "connection"] {
             assert!(head.headers.get(name).is_none(), "{name}");
         }

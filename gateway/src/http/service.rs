@@ -37,7 +37,11 @@ use crate::{
     app::{App, Snapshot},
     cell::{Chosen, Service},
     placement::Placed,
-    telemetry::{METRICS, event::LoginHeld},
+    telemetry::{
+        METRICS,
+        event::{CellLoginFailed, LoginHeld},
+    },
+    zimbra::Token,
 };
 
 /// The gateway's behaviour inside the engine.
@@ -69,6 +73,8 @@ struct Route {
     identity: Identity,
     cell: Arc<Cell>,
     chosen: Chosen,
+    /// What opens a Zimbra cell.
+    token: Option<Arc<Token>>,
     /// First use of `chosen` is still to come.
     fresh: bool,
 }
@@ -135,8 +141,22 @@ impl Web {
             ctx.error = Some("no healthy endpoint".to_owned());
             return page(login::view::no_cell);
         };
+        let token = match cell.web.as_ref().map(|web| &web.entry) {
+            Some(WebEntry::ZimbraPreauth) => {
+                match app.tokens.of(&app, &snapshot, &cell.id, &identity.address).await {
+                    Ok(token) => Some(token),
+                    Err(error) => {
+                        let (reason, detail) = (error.reason(), &error.to_string());
+                        CellLoginFailed { session: "", identity: &identity, cell: &cell.id, reason, detail }.emit();
+                        ctx.error = Some(error.to_string());
+                        return page(login::view::no_cell);
+                    }
+                }
+            }
+            _ => None,
+        };
         ctx.renewed = renewed;
-        ctx.route = Some(Route { identity, cell, chosen, fresh: true });
+        ctx.route = Some(Route { identity, cell, chosen, token, fresh: true });
         if session.is_upgrade_req() {
             // A WebSocket may be silent for as long as it likes.
             session.set_read_timeout(None);
@@ -155,6 +175,7 @@ impl Web {
         // Connections of one cell are never used for another, even at the same address.
         peer.group_key = fnv(route.cell.id.as_str());
         let options = &mut peer.options;
+        options.bind_to = route.chosen.bind_to();
         options.connection_timeout = Some(CONNECT);
         options.total_connection_timeout = Some(CONNECT + Duration::from_secs(2));
         options.write_timeout = Some(Duration::from_secs(60));
@@ -249,19 +270,23 @@ impl ProxyHttp for Web {
         let Some(client) = client_of(session) else {
             return Err(Error::explain(ErrorType::InternalError, "no client address"));
         };
-        let Some(CellWeb { entry: WebEntry::IdentityHeaders { key }, .. }) = &route.cell.web else {
-            return Err(Error::explain(ErrorType::InternalError, "no web side"));
-        };
         let (generation, now) = (snapshot.generation, app.clock.now());
-        let Some(token) = self.tokens.of(&route.identity, &route.cell.id, key.expose(), generation, now) else {
-            return Err(Error::explain(ErrorType::InternalError, "no identity token"));
+        let word = match (&route.cell.web, &route.token) {
+            (Some(CellWeb { entry: WebEntry::IdentityHeaders { key }, .. }), _) => {
+                let token = self.tokens.of(&route.identity, &route.cell.id, key.expose(), generation, now);
+                token.map(|token| fields::Word::Signed { user: route.identity.address.as_str(), token })
+            }
+            (_, Some(token)) => Some(fields::Word::Zimbra(token.secret.expose())),
+            _ => None,
+        };
+        let Some(word) = word else {
+            return Err(Error::explain(ErrorType::InternalError, "no word on the user"));
         };
         let origin = &snapshot.config.public.origin;
         let told = fields::Told {
             client: client.ip(),
             host: origin.strip_prefix("https://").unwrap_or(origin),
-            user: route.identity.address.as_str(),
-            token,
+            word,
         };
         fields::clean_request(head, &told, session.is_upgrade_req());
         Ok(())
@@ -286,7 +311,13 @@ impl ProxyHttp for Web {
     }
 
     async fn response_filter(&self, _session: &mut Session, head: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
-        fields::clean_response(head, head.status == StatusCode::SWITCHING_PROTOCOLS);
+        let entered = ctx.route.as_ref().and_then(|route| Some((route, route.token.as_ref()?)));
+        if let (Some((route, token)), Some((app, _))) = (entered, &ctx.app)
+            && fields::ends_token(head)
+        {
+            app.tokens.forget(&route.cell.id, &route.identity.address, token).await;
+        }
+        fields::clean_response(head, head.status == StatusCode::SWITCHING_PROTOCOLS, entered.is_some());
         if let Some(set_cookie) = ctx.renewed.take() {
             head.append_header(header::SET_COOKIE, set_cookie)?;
         }
@@ -300,12 +331,18 @@ impl ProxyHttp for Web {
         ctx: &mut Ctx,
         mut error: Box<Error>,
     ) -> Box<Error> {
-        if let (Some((app, _)), Some(route)) = (&ctx.app, &ctx.route) {
-            app.cells.on_failure(&route.cell.id, Service::Web, &route.chosen.endpoint, error.etype().as_str());
-        }
         ctx.tries += 1;
         // Nothing was sent: another endpoint may take it, whatever the method.
-        error.set_retry(ctx.tries < 2);
+        let mut retry = ctx.tries < 2;
+        if let (Some((app, _)), Some(route)) = (&ctx.app, &ctx.route) {
+            if *error.etype() == ErrorType::InternalError {
+                // The engine's word for a source address without a port: our own lack, not the endpoint's.
+                retry = route.chosen.source_exhausted(ctx.tries.into());
+            } else {
+                app.cells.on_failure(&route.cell.id, Service::Web, &route.chosen.endpoint, error.etype().as_str());
+            }
+        }
+        error.set_retry(retry);
         error
     }
 

@@ -1,7 +1,7 @@
 //! Our login at the cell: choose, connect, tell it the client's address, TLS, log in. Ends with a connection that belongs
 //! to the user.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use guichet_auth::Identity;
 use guichet_config::{CellId, CellMail, CellMailTls, CellTls, ClientAddress, Endpoint, MailLogin, MailProtocol};
@@ -13,16 +13,17 @@ use guichet_proto::{
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{driver::Visit, leg::Leg};
 use crate::{
-    cell::{Chosen, Service},
+    cell::{Chosen, DialError, Service},
     listener::Peer,
     telemetry::chain,
     tls::{ClientTls, client},
+    zimbra::TokenError,
 };
 
 /// A connection of the cell, logged in as the user.
@@ -59,12 +60,29 @@ impl Failure {
     fn elsewhere(&self) -> bool {
         !matches!(self.reason, "refused")
     }
+
+    /// Whether the endpoint is to blame, and may leave the rotation for it.
+    pub(super) fn of_endpoint(&self) -> bool {
+        matches!(self.reason, "connect" | "deadline")
+    }
+
+    /// Whether the cell itself turned the user away, which it may do because the mailbox is not there any more.
+    pub(super) fn by_cell(&self) -> bool {
+        matches!(self.reason, "temporary" | "elsewhere" | "refused" | "bye" | "token_refused" | "token_held")
+    }
+}
+
+impl From<TokenError> for Failure {
+    fn from(error: TokenError) -> Self {
+        Self::new(error.reason(), error.to_string())
+    }
 }
 
 impl From<CellFailure> for Failure {
     fn from(failure: CellFailure) -> Self {
         let reason = match &failure {
             CellFailure::Temporary => "temporary",
+            CellFailure::Elsewhere => "elsewhere",
             CellFailure::Refused => "refused",
             CellFailure::Bye => "bye",
             _ => "protocol",
@@ -73,7 +91,7 @@ impl From<CellFailure> for Failure {
     }
 }
 
-/// Opens the user's cell; when one endpoint cannot, one other is tried. Without a password only some cells open.
+/// Opens the user's cell. Without a password only some open.
 pub(super) async fn open(
     visit: &Visit,
     identity: &Identity,
@@ -82,13 +100,37 @@ pub(super) async fn open(
     helo: Option<&str>,
 ) -> Result<OpenCell, Failure> {
     let protocol = visit.offer.protocol;
-    let service = Service::Mail(protocol);
     let config = visit.snapshot.config.cells.get(id).and_then(|cell| cell.mail.get(&protocol));
     let mail =
         config.ok_or_else(|| Failure::new("no_endpoint", format!("the cell does not speak {}", protocol.title())))?;
-    if password.is_none() && mail.login.needs_password() {
-        return Err(Failure::password_needed());
+    if !matches!(mail.login, MailLogin::ZimbraToken) {
+        return at_endpoints(visit, id, mail, &account(identity, mail, password)?, helo).await;
     }
+    let (app, user, began) = (&visit.app, &identity.address, Instant::now());
+    loop {
+        let token = app.tokens.of(app, &visit.snapshot, id, user).await?;
+        match at_endpoints(visit, id, mail, &account(identity, mail, Some(&token.secret))?, helo).await {
+            Err(failure) if failure.reason == "refused" => {
+                // It may have ended before its time. One that was given just now did not.
+                app.tokens.forget(id, user, &token).await;
+                if token.asked >= began {
+                    return Err(failure);
+                }
+            }
+            opened => return opened,
+        }
+    }
+}
+
+/// Logs in at an endpoint of the cell; when one cannot, one other is tried.
+async fn at_endpoints(
+    visit: &Visit,
+    id: &CellId,
+    mail: &CellMail,
+    account: &CellAccount,
+    helo: Option<&str>,
+) -> Result<OpenCell, Failure> {
+    let service = Service::Mail(visit.offer.protocol);
     let cells = &visit.app.cells;
     let mut last = None;
     for _ in 0..ENDPOINTS_MAX {
@@ -97,13 +139,13 @@ pub(super) async fn open(
             Some(chosen) => chosen,
             None => break,
         };
-        match timeout(OPEN_TIMEOUT, enter(visit, identity, mail, &chosen, password, helo)).await {
+        match timeout(OPEN_TIMEOUT, enter(visit, mail, &chosen, account.clone(), helo)).await {
             Ok(Ok((leg, pending, capability))) => {
                 cells.on_success(id, service, &chosen.endpoint);
                 return Ok(OpenCell { id: id.clone(), endpoint: chosen.label, leg, pending, capability });
             }
             Ok(Err(failure)) => {
-                if failure.reason == "connect" {
+                if failure.of_endpoint() {
                     cells.on_failure(id, service, &chosen.endpoint, &failure.detail);
                 }
                 if !failure.elsewhere() {
@@ -128,18 +170,16 @@ type Entered = (Leg, Vec<u8>, Option<String>);
 
 async fn enter(
     visit: &Visit,
-    identity: &Identity,
     mail: &CellMail,
     chosen: &Chosen,
-    password: Option<&SecretText>,
+    account: CellAccount,
     helo: Option<&str>,
 ) -> Result<Entered, Failure> {
-    let mut stream = connect(chosen.address).await?;
+    let mut stream = connect(chosen).await?;
     if mail.client_address == ClientAddress::ProxyV2 {
         announce(&mut stream, &visit.peer).await?;
     }
     let starttls = matches!(mail.tls, CellMailTls::StartTls(_));
-    let account = account(identity, mail, password)?;
     let xclient = || Xclient { client: visit.peer.client, session: visit.name.clone(), ttl: XCLIENT_TTL };
     match visit.offer.protocol {
         MailProtocol::Imap => {
@@ -230,12 +270,14 @@ pub(super) async fn announce(stream: &mut TcpStream, peer: &Peer) -> Result<(), 
     stream.write_all(&header).await.map_err(|e| Failure::new("connect", e.to_string()))
 }
 
-pub(super) async fn connect(address: SocketAddr) -> Result<TcpStream, Failure> {
-    match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
+pub(super) async fn connect(chosen: &Chosen) -> Result<TcpStream, Failure> {
+    let address = chosen.address;
+    match timeout(CONNECT_TIMEOUT, chosen.connect()).await {
         Ok(Ok(stream)) => {
             let _ = stream.set_nodelay(true);
             Ok(stream)
         }
+        Ok(Err(error @ DialError::NoSource)) => Err(Failure::new("no_source", error.to_string())),
         Ok(Err(error)) => Err(Failure::new("connect", format!("no connection to {address}: {error}"))),
         Err(_) => Err(Failure::new("connect", format!("no connection to {address} in time"))),
     }
@@ -253,16 +295,19 @@ pub(super) async fn start_tls(
     connected.map_err(|error| Failure::new("connect", format!("TLS with the cell: {}", chain(&error))))
 }
 
-/// Who we are to the cell.
-fn account(identity: &Identity, mail: &CellMail, password: Option<&SecretText>) -> Result<CellAccount, Failure> {
+/// Who we are to the cell. `secret`: the user's password, or the token that stands for it.
+fn account(identity: &Identity, mail: &CellMail, secret: Option<&SecretText>) -> Result<CellAccount, Failure> {
     let user = identity.address.to_string();
-    let (username, secret, authzid) = match &mail.login {
-        MailLogin::Password => (user, password.cloned().ok_or_else(Failure::password_needed)?, None),
+    let given = || secret.cloned().ok_or_else(Failure::password_needed);
+    let (mechanism, username, secret, authzid) = match &mail.login {
+        MailLogin::Password => (CellMechanism::Plain, user, given()?, None),
         MailLogin::Master { username, password } => {
-            (username.clone(), SecretText::new(password.expose().clone()), Some(user))
+            let secret = SecretText::new(password.expose().clone());
+            (CellMechanism::Plain, username.clone(), secret, Some(user))
         }
+        MailLogin::ZimbraToken => (CellMechanism::ZimbraToken, user, given()?, None),
     };
-    Ok(CellAccount { mechanism: CellMechanism::Plain, username, secret, authzid })
+    Ok(CellAccount { mechanism, username, secret, authzid })
 }
 
 fn id_fields(visit: &Visit, mail: &CellMail) -> Vec<(String, String)> {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use guichet_auth::{Decision, DenyReason, Identity, Protocol, UnavailableReason};
-use guichet_config::MailProtocol;
-use guichet_proto::{Answer, Credential, LoginRequest, SecretText};
+use guichet_config::{Address, CellId, MailProtocol};
+use guichet_proto::{Answer, Credential, LoginRequest};
 use tokio::time::Instant;
 
 use super::{
@@ -78,8 +78,25 @@ pub(super) async fn login(
     if let Some(crowded) = relays.crowded(&identity.address, visit.peer.client, limits) {
         return Err(turned_away(visit, &identity, crowded));
     }
+    let mut looked_again = false;
     for _ in 0..ROUNDS_MAX {
-        let cell = settled_cell(visit, &identity, password, helo, deadline).await?;
+        let id = settled(visit, &identity, deadline).await?;
+        let cell = match cell::open(visit, &identity, &id, password, helo).await {
+            Ok(cell) => cell,
+            Err(failure) => {
+                let cell::Failure { reason, detail } = &failure;
+                event::CellLoginFailed { session: &visit.name, identity: &identity, cell: &id, reason, detail }.emit();
+                if *reason == cell::PASSWORD_NEEDED {
+                    return Err(Answer::PasswordNeeded);
+                }
+                if std::mem::replace(&mut looked_again, true) || !failure.by_cell() {
+                    // The directory said yes: whatever the cell says, the password is not wrong.
+                    return Err(Answer::Unavailable);
+                }
+                identity = look_again(visit, identity, address.as_ref(), &id).await?;
+                continue;
+            }
+        };
         let place = match relays.enter(visit.about(&identity, &cell), limits) {
             Ok(place) => place,
             // Another one was faster.
@@ -97,33 +114,43 @@ pub(super) async fn login(
     Err(Answer::Held)
 }
 
-/// Opens the cell where the user belongs, once the user is not held.
-async fn settled_cell(
-    visit: &Visit,
-    identity: &Identity,
-    password: Option<&SecretText>,
-    helo: Option<&str>,
-    deadline: Instant,
-) -> Result<OpenCell, Answer> {
+/// The cell where the user belongs, once the user is not held.
+async fn settled(visit: &Visit, identity: &Identity, deadline: Instant) -> Result<CellId, Answer> {
     // What is left must be enough for the cell.
     let until = deadline.checked_sub(CELL_MARGIN).unwrap_or(deadline);
     let config = &visit.snapshot.config;
-    let id = visit.app.settled(&visit.name, identity, config, until).await.map_err(|unsettled| match unsettled {
+    visit.app.settled(&visit.name, identity, config, until).await.map_err(|unsettled| match unsettled {
         Unsettled::Held => Answer::Held,
         Unsettled::Nowhere => {
             event::NoCell { session: &visit.name, identity }.emit();
             Answer::Unavailable
         }
-    })?;
-    cell::open(visit, identity, &id, password, helo).await.map_err(|failure| {
-        let cell::Failure { reason, detail } = &failure;
-        event::CellLoginFailed { session: &visit.name, identity, cell: &id, reason, detail }.emit();
-        match *reason {
-            cell::PASSWORD_NEEDED => Answer::PasswordNeeded,
-            // The directory said yes: whatever the cell says, the password is not wrong.
-            _ => Answer::Unavailable,
-        }
     })
+}
+
+/// The cell `from` turned the user away: asks the directory of now, past every cache, whether the user belongs elsewhere.
+/// What comes back is worth another try; an `Err` is the answer for the client.
+async fn look_again(
+    visit: &Visit,
+    identity: Identity,
+    typed: Option<&Address>,
+    from: &CellId,
+) -> Result<Identity, Answer> {
+    // Not the visit's own: a reload may have come meanwhile.
+    let snapshot = visit.app.snapshot.load_full();
+    let (result, answer) = match snapshot.authenticator.look_again(&identity, typed).await {
+        Decision::Allow(now) => match visit.app.place(&now, &snapshot.config) {
+            Placed::Cell(id) if id == *from => ("same", Err(Answer::Unavailable)),
+            Placed::Cell(_) => ("moved", Ok(now)),
+            Placed::Held(_) => ("held", Ok(now)),
+            Placed::Nowhere => ("nowhere", Err(Answer::Unavailable)),
+        },
+        // The directory's own word of now, not the cell's.
+        Decision::Deny(_) => ("denied", Err(Answer::Refused)),
+        Decision::Unavailable(_) => ("unavailable", Err(Answer::Unavailable)),
+    };
+    event::LookedAgain { session: &visit.name, identity: &identity, cell: from, result }.emit();
+    answer
 }
 
 fn turned_away(visit: &Visit, identity: &Identity, crowded: Crowded) -> Answer {

@@ -87,7 +87,9 @@ async fn open(app: &App, snapshot: &Snapshot, peer: &Peer, id: &CellId) -> Resul
                 return Ok((chosen.label, leg));
             }
             Err(failure) => {
-                app.cells.on_failure(id, Service::Relay, &chosen.endpoint, &failure.detail);
+                if failure.of_endpoint() {
+                    app.cells.on_failure(id, Service::Relay, &chosen.endpoint, &failure.detail);
+                }
                 failed = Some(chosen.endpoint);
             }
         }
@@ -96,7 +98,7 @@ async fn open(app: &App, snapshot: &Snapshot, peer: &Peer, id: &CellId) -> Resul
 }
 
 async fn enter(snapshot: &Snapshot, peer: &Peer, relay: &CellRelay, chosen: &Chosen) -> Result<Leg, Failure> {
-    let mut stream = connect(chosen.address).await?;
+    let mut stream = connect(chosen).await?;
     if relay.proxy_v2 {
         announce(&mut stream, peer).await?;
     }

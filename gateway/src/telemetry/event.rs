@@ -14,7 +14,7 @@ use guichet_auth::{
     placement::{Stage, Wave},
     store::DrainTarget,
 };
-use guichet_config::{CellId, ListenerId, TenantId};
+use guichet_config::{Address, CellId, ListenerId, TenantId};
 use guichet_proto::smtp::Message;
 use tracing::{debug, error, info, warn};
 
@@ -165,7 +165,8 @@ pub struct CellLoginFailed<'a> {
     pub identity: &'a Identity,
     /// Where.
     pub cell: &'a CellId,
-    /// `no_endpoint`, `drained`, `connect`, `temporary`, `refused`, `protocol`, `bye`, `deadline` or `password_needed`.
+    /// `no_endpoint`, `no_source`, `drained`, `connect`, `temporary`, `elsewhere`, `refused`, `protocol`, `bye`, `deadline`; or
+    /// `password_needed` when the user gave none; or `token_no_key`, `token_away`, `token_garbage`, `token_refused`, `token_held` when the cell gave no auth token.
     pub reason: &'static str,
     /// The chain of causes.
     pub detail: &'a str,
@@ -193,6 +194,65 @@ impl NoCell<'_> {
     pub fn emit(&self) {
         METRICS.cell_login_failures.with_label_values(&["", "no_cell"]).inc();
         warn!(session = self.session, user = %self.identity.address, tenant = %self.identity.tenant, "A user's cell is not in the configuration.");
+    }
+}
+
+/// A Zimbra cell was asked for a user's auth token, or was not for what it answered before.
+#[derive(Debug)]
+pub struct TokenAsked<'a> {
+    /// Cell.
+    pub cell: &'a CellId,
+    /// Who.
+    pub user: &'a Address,
+    /// `given`, `refused`, `held` or `failed`.
+    pub result: &'static str,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl TokenAsked<'_> {
+    /// Logs and counts.
+    pub fn emit(&self) {
+        METRICS.zimbra_tokens.with_label_values(&[self.cell.as_str(), self.result]).inc();
+        debug!(cell = %self.cell, user = %self.user, result = self.result, millis = self.took.as_millis(), "A cell was asked for an auth token.");
+    }
+}
+
+/// A Zimbra cell refuses token after token, whoever the user is.
+#[derive(Debug)]
+pub struct PreauthInDoubt<'a> {
+    /// Cell.
+    pub cell: &'a CellId,
+    /// What it said last.
+    pub detail: &'a str,
+}
+
+impl PreauthInDoubt<'_> {
+    /// Logs.
+    pub fn emit(&self) {
+        error!(cell = %self.cell, detail = self.detail, "A cell refuses every auth token: its PreAuth key is another one, or the clocks differ. It is asked once in a while now, so that it locks nobody out.");
+    }
+}
+
+/// A cell turned an allowed user away, and the directory was asked once more where the user belongs.
+#[derive(Debug)]
+pub struct LookedAgain<'a> {
+    /// Names the connection.
+    pub session: &'a str,
+    /// Who, as it was known before.
+    pub identity: &'a Identity,
+    /// The cell that turned the user away.
+    pub cell: &'a CellId,
+    /// `moved`: tried at another cell; `held`: being moved; `same`, `nowhere`, `unavailable`: told to try later; `denied`: the
+    /// directory lets the user in no more.
+    pub result: &'static str,
+}
+
+impl LookedAgain<'_> {
+    /// Logs and counts.
+    pub fn emit(&self) {
+        METRICS.placement_second_looks.with_label_values(&[self.result]).inc();
+        info!(session = self.session, user = %self.identity.address, tenant = %self.identity.tenant, cell = %self.cell, result = self.result, "A cell turned a user away and the route was looked up again.");
     }
 }
 
@@ -272,6 +332,23 @@ impl EndpointChanged<'_> {
             Ok(()) => info!(%cell, service, endpoint, "An endpoint joined the rotation."),
             Err(error) => warn!(%cell, service, endpoint, error, "An endpoint left the rotation."),
         }
+    }
+}
+
+/// A source address had no port left for an endpoint of a cell, or is no address of this machine.
+#[derive(Debug)]
+pub struct SourceExhausted<'a> {
+    /// Cell.
+    pub cell: &'a str,
+    /// Address; `None`: it is not known which, or the kernel chose it.
+    pub from: Option<IpAddr>,
+}
+
+impl SourceExhausted<'_> {
+    /// Logs and counts. With thousands of connections a second, the counter is the one to watch.
+    pub fn emit(&self) {
+        METRICS.cell_source_exhausted.with_label_values(&[self.cell]).inc();
+        debug!(cell = self.cell, from = ?self.from, "A source address has no port left for a connection to a cell.");
     }
 }
 

@@ -55,6 +55,8 @@ pub struct Metrics {
     pub cell_endpoint_up: IntGaugeVec,
     pub cell_connects: IntCounterVec,
     pub cell_login_failures: IntCounterVec,
+    pub cell_source_exhausted: IntCounterVec,
+    pub zimbra_tokens: IntCounterVec,
     pub drain_active: IntGaugeVec,
 
     pub http_requests: IntCounterVec,
@@ -62,6 +64,7 @@ pub struct Metrics {
     pub placement_users: IntGauge,
     pub placement_held_logins: IntGauge,
     pub placement_holds: IntCounterVec,
+    pub placement_second_looks: IntCounterVec,
     pub placement_sessions_ended: IntCounter,
     pub waves: IntGaugeVec,
 
@@ -121,11 +124,14 @@ impl Metrics {
             cell_endpoint_up: gauges(&r, "guichet_cell_endpoint_up", "1 when the endpoint is in rotation.", &["cell", "service", "endpoint"]),
             cell_connects: counters(&r, "guichet_cell_connects_total", "Connections to cells.", &["cell", "service", "result"]),
             cell_login_failures: counters(&r, "guichet_cell_login_failures_total", "Cells that did not let an allowed user in.", &["cell", "reason"]),
+            cell_source_exhausted: counters(&r, "guichet_cell_source_exhausted_total", "Connections that a source address had no port for; the next address was tried.", &["cell"]),
+            zimbra_tokens: counters(&r, "guichet_zimbra_tokens_total", "Auth tokens asked for at Zimbra cells.", &["cell", "result"]),
             drain_active: gauges(&r, "guichet_drain_active", "1 while an operator drains a cell, an endpoint or a listener.", &["kind", "name", "endpoint"]),
 
             placement_users: gauge(&r, "guichet_placement_users", "Users that the table of placements has a cell for."),
             placement_held_logins: gauge(&r, "guichet_placement_held_logins", "Logins that wait for the end of a move."),
             placement_holds: counters(&r, "guichet_placement_holds_total", "Logins and requests of users being moved, by how it went on.", &["result"]),
+            placement_second_looks: counters(&r, "guichet_placement_second_looks_total", "Routes looked up once more because the cell turned an allowed user away.", &["result"]),
             placement_sessions_ended: counter(&r, "guichet_placement_sessions_ended_total", "Mail sessions ended because their user was held or moved."),
             waves: gauges(&r, "guichet_waves", "Waves by where their users are.", &["stage"]),
 

@@ -36,7 +36,8 @@ impl ClientTls {
                 CellMailTls::Plain => None,
                 CellMailTls::Implicit(tls) | CellMailTls::StartTls(tls) => Some((protocol.as_str(), tls)),
             });
-            for (service, tls) in web.into_iter().chain(relay).chain(mail) {
+            let zimbra = cell.zimbra.as_ref().and_then(|zimbra| zimbra.tls.as_ref()).map(|tls| ("zimbra", tls));
+            for (service, tls) in web.into_iter().chain(relay).chain(mail).chain(zimbra) {
                 if all.by_roots.contains_key(&tls.ca) {
                     continue;
                 }

@@ -13,13 +13,13 @@ use tokio::{
 use crate::world::{Client, PASSWORD, USER, World, tls, within};
 
 /// A cell that greets, answers each line by the first word of it, and remembers what it heard.
-struct Scripted {
-    address: SocketAddr,
+pub(crate) struct Scripted {
+    pub(crate) address: SocketAddr,
     heard: Arc<Mutex<Vec<String>>>,
 }
 
 impl Scripted {
-    async fn start(greeting: &'static str, answers: &'static [(&'static str, &'static str)]) -> Self {
+    pub(crate) async fn start(greeting: &'static str, answers: &'static [(&'static str, &'static str)]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let heard = Arc::new(Mutex::new(Vec::new()));
@@ -45,8 +45,13 @@ impl Scripted {
         Self { address, heard }
     }
 
-    fn heard(&self, start: &str) -> bool {
-        self.heard.lock().unwrap().iter().any(|line| line.starts_with(start))
+    pub(crate) fn heard(&self, start: &str) -> bool {
+        self.count(start) > 0
+    }
+
+    /// How many lines began so.
+    pub(crate) fn count(&self, start: &str) -> usize {
+        self.heard.lock().unwrap().iter().filter(|line| line.starts_with(start)).count()
     }
 }
 
@@ -70,7 +75,7 @@ fn pop3(cell: &Scripted) -> String {
     )
 }
 
-async fn until_up(world: &World, service: &str) {
+pub(crate) async fn until_up(world: &World, service: &str) {
     world.until(|app| app.cells.list().iter().any(|one| one.service == service && one.healthy)).await;
 }
 

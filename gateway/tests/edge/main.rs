@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
+mod elsewhere;
 mod imap;
 mod listeners;
 mod mail;
@@ -10,5 +11,7 @@ mod moves;
 mod placement;
 mod proofs;
 mod reload;
+mod sources;
 mod submission;
 mod world;
+mod zimbra;

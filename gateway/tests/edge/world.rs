@@ -41,8 +41,7 @@ impl World {
         write_certificate(path);
         secret(&path.join("secrets/management.token"), "0123456789abcdef0123456789abcdef");
         secret(&path.join("secrets/web.key"), "0123456789abcdef0123456789abcdef");
-        let users = format!("[[user]]\naddress = \"{USER}\"\npassword = \"{}\"\n", hash());
-        secret(&path.join("users.toml"), &users);
+        write_users(path, "");
         write_config(path, cell.address, more);
         let app = App::build(&path.join("guichet.toml")).await.unwrap();
         app.start().unwrap();
@@ -76,6 +75,12 @@ impl World {
         write_config(self.dir.path(), self.cell.address, more);
     }
 
+    /// Writes the file of users anew, `more` appended to the one user, and reloads.
+    pub(crate) async fn users(&self, more: &str) {
+        write_users(self.dir.path(), more);
+        self.app.reload().await.unwrap();
+    }
+
     pub(crate) fn port(&self, listener: &str) -> SocketAddr {
         self.app.listeners.addresses(listener)[0]
     }
@@ -86,7 +91,12 @@ impl World {
 
     /// TLS to the IMAPS listener.
     pub(crate) async fn imaps(&self) -> Client<TlsStream<TcpStream>> {
-        let tcp = TcpStream::connect(self.port("imaps")).await.unwrap();
+        self.connect("imaps").await
+    }
+
+    /// TLS to a listener.
+    pub(crate) async fn connect(&self, listener: &str) -> Client<TlsStream<TcpStream>> {
+        let tcp = TcpStream::connect(self.port(listener)).await.unwrap();
         Client::new(tls(tcp, &self.roots()).await.unwrap())
     }
 
@@ -260,6 +270,11 @@ cell = "main"
 "#
     );
     std::fs::write(dir.join("guichet.toml"), text).unwrap();
+}
+
+fn write_users(dir: &Path, more: &str) {
+    let users = format!("[[user]]\naddress = \"{USER}\"\npassword = \"{}\"\n{more}\n", hash());
+    secret(&dir.join("users.toml"), &users);
 }
 
 /// Argon2id takes its time: once for all tests.

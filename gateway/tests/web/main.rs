@@ -7,3 +7,4 @@ mod gate;
 mod login;
 mod moves;
 mod world;
+mod zimbra;

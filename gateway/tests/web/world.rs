@@ -50,6 +50,7 @@ pub(crate) struct Cell {
     pub(crate) go_on: Notify,
     /// Closes its port.
     pub(crate) stop: Notify,
+    pub(crate) refuses_tokens: std::sync::atomic::AtomicBool,
 }
 
 impl Cell {
@@ -92,6 +93,22 @@ async fn answer(request: Request<Incoming>, cell: Arc<Cell>) -> Result<Response<
             let pieces = BodyStream::new(body).filter_map(|piece| async { piece.ok() }).map(Ok);
             response.body(BodyExt::boxed(StreamBody::new(pieces)))
         }
+        "/service/soap/AuthRequest" if cell.refuses_tokens.load(std::sync::atomic::Ordering::SeqCst) => {
+            let fault = serde_json::json!({"Detail": {"Error": {"Code": "account.AUTH_FAILED"}}});
+            response.status(500).body(full(serde_json::json!({"Body": {"Fault": fault}}).to_string()))
+        }
+        "/service/soap/AuthRequest" => {
+            // Each token is another one.
+            let token = format!("0_{}", cell.count());
+            let given = serde_json::json!({"authToken": [{"_content": token}], "lifetime": 3_600_000});
+            response.body(full(serde_json::json!({"Body": {"AuthResponse": given}}).to_string()))
+        }
+        "/logout-there" => response
+            .header("set-cookie", "ZM_AUTH_TOKEN=; Path=/; Expires=Thu, 01 Jan 1970 00:00:00 GMT")
+            .header("set-cookie", "CELL=1; Path=/")
+            .body(full("out")),
+        "/other-login" => response.header("set-cookie", "ZM_AUTH_TOKEN=0_other; Path=/").body(full("in")),
+        "/denied" => response.status(401).body(full("denied")),
         "/cookies" => response
             .header("set-cookie", "__Host-guichet=forged; Path=/")
             .header("set-cookie", "CELL=1; Path=/")
@@ -156,25 +173,32 @@ fn write(dir: &Path, name: &str, text: impl AsRef<[u8]>) {
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
 }
 
+const SIGNED: &str = "entry.identity_headers.key_file = \"cell.key\"";
+
 pub(crate) const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
 impl World {
     /// In front of a cell without TLS.
     pub(crate) async fn new() -> Self {
-        Self::build(None, None).await
+        Self::build(None, None, SIGNED).await
+    }
+
+    /// In front of a Zimbra that gives its own tokens.
+    pub(crate) async fn zimbra() -> Self {
+        Self::build(None, None, "entry.zimbra_preauth = {}").await
     }
 
     /// In front of a cell that speaks TLS as `cell.test`; the gateway expects it under `expected`.
     pub(crate) async fn with(expected: &str) -> Self {
-        Self::build(Some(expected), None).await
+        Self::build(Some(expected), None, SIGNED).await
     }
 
     /// In front of a cell that has `other` as its second endpoint.
     pub(crate) async fn beside(other: SocketAddr) -> Self {
-        Self::build(None, Some(other)).await
+        Self::build(None, Some(other), SIGNED).await
     }
 
-    async fn build(expected: Option<&str>, other: Option<SocketAddr>) -> Self {
+    async fn build(expected: Option<&str>, other: Option<SocketAddr>, entry: &str) -> Self {
         // Another test may have been first.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let dir = tempfile::tempdir().unwrap();
@@ -195,6 +219,12 @@ impl World {
         write(dir.path(), "tls/localhost.key", made.signing_key.serialize_pem());
         write(dir.path(), "management.token", TOKEN);
         write(dir.path(), "cell.key", [b'k'; 32]);
+        write(dir.path(), "preauth.key", [b'a'; 64]);
+        let zimbra = if entry == SIGNED {
+            String::new()
+        } else {
+            format!("[cell.main.zimbra]\nendpoints = [\"{cell_address}\"]\nkey_file = \"preauth.key\"")
+        };
         let hash =
             guichet_auth::password::hash_password(&guichet_config::Secret::new("correct horse".to_owned())).unwrap();
         write(
@@ -228,8 +258,9 @@ body_bytes_max = 1000000
 login_failures_per_user = 3
 [cell.main.web]
 endpoints = [{endpoints}]
-entry.identity_headers.key_file = "cell.key"
+{entry}
 {cell_tls}
+{zimbra}
 [tenant.univ]
 name = {{ fr = "Université <b>", en = "University <b>" }}
 domains = ["univ.example"]

@@ -176,7 +176,7 @@ impl CellLogin {
             Awaiting::CapabilityAfter => Ok(Heard::Ready),
             Awaiting::StartTls => Err(CellFailure::Protocol("STARTTLS refused")),
             Awaiting::SaslWanted | Awaiting::UserWanted | Awaiting::PasswordWanted | Awaiting::LoggingIn => {
-                Err(if is_temporary(text) { CellFailure::Temporary } else { CellFailure::Refused })
+                Err(refusal(text))
             }
             _ => Err(CellFailure::Protocol("a command refused")),
         }
@@ -290,12 +290,17 @@ fn capability_code(text: &str) -> Option<String> {
     name.eq_ignore_ascii_case("CAPABILITY").then(|| list.to_owned())
 }
 
-/// Whether a `NO` may be a `OK` later or elsewhere (RFC 9051 §7.1; Zimbra says `ALERT` in maintenance and refers to
-/// another host when the mailbox has moved).
-fn is_temporary(text: &str) -> bool {
-    const TEMPORARY: [&str; 6] = ["UNAVAILABLE", "INUSE", "LIMIT", "SERVERBUG", "ALERT", "REFERRAL"];
+/// What a `NO` to the login means: whether it may be an `OK` later (RFC 9051 §7.1; Zimbra says `ALERT` in maintenance) or
+/// elsewhere (RFC 2221; Zimbra without it says `(wrong host)` at the end of its text).
+fn refusal(text: &str) -> CellFailure {
+    const TEMPORARY: [&str; 5] = ["UNAVAILABLE", "INUSE", "LIMIT", "SERVERBUG", "ALERT"];
     let code = text.strip_prefix('[').and_then(|text| text.split([']', ' ']).next());
-    code.is_some_and(|code| TEMPORARY.iter().any(|name| code.eq_ignore_ascii_case(name)))
+    let is = |name: &str| code.is_some_and(|code| code.eq_ignore_ascii_case(name));
+    match () {
+        () if is("REFERRAL") || (code.is_none() && text.ends_with("(wrong host)")) => CellFailure::Elsewhere,
+        () if TEMPORARY.into_iter().any(is) => CellFailure::Temporary,
+        () => CellFailure::Refused,
+    }
 }
 
 /// `ID ("key" "value" …)` within the bounds of RFC 2971 §3.3; what may not stand in a quoted string is left out.

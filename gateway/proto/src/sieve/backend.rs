@@ -89,8 +89,7 @@ impl CellLogin {
             Awaiting::List => CellFailure::Protocol("no ManageSieve greeting"),
             Awaiting::StartTls => CellFailure::Protocol("STARTTLS refused"),
             Awaiting::Xclient => CellFailure::Protocol("the client's address refused"),
-            Awaiting::LoggingIn if is_temporary(text) => CellFailure::Temporary,
-            Awaiting::LoggingIn => CellFailure::Refused,
+            Awaiting::LoggingIn => refusal(text).unwrap_or(CellFailure::Refused),
         }
     }
 
@@ -178,8 +177,7 @@ impl Script for CellLogin {
         match () {
             () if word.eq_ignore_ascii_case("OK") => self.on_ok(),
             () if word.eq_ignore_ascii_case("NO") => Err(self.on_no(rest)),
-            () if word.eq_ignore_ascii_case("BYE") && is_temporary(rest) => Err(CellFailure::Temporary),
-            () if word.eq_ignore_ascii_case("BYE") => Err(CellFailure::Bye),
+            () if word.eq_ignore_ascii_case("BYE") => Err(refusal(rest).unwrap_or(CellFailure::Bye)),
             () if self.awaiting == Awaiting::List => Err(CellFailure::Protocol("no ManageSieve greeting")),
             () => Err(CellFailure::Protocol("no OK, NO or BYE")),
         }
@@ -219,8 +217,12 @@ fn unquoted(text: &str) -> Option<(String, &str)> {
     None
 }
 
-/// Whether a refusal may be a yes later or elsewhere (RFC 5804 §1.3).
-fn is_temporary(text: &str) -> bool {
-    let code = text.strip_prefix('(').and_then(|text| text.split([')', ' ']).next());
-    code.is_some_and(|code| ["TRYLATER", "REFERRAL"].iter().any(|name| code.eq_ignore_ascii_case(name)))
+/// What a refusal's code says, if it is one of those that promise a yes later or elsewhere (RFC 5804 §1.3).
+fn refusal(text: &str) -> Option<CellFailure> {
+    let code = text.strip_prefix('(')?.split([')', ' ']).next()?;
+    match () {
+        () if code.eq_ignore_ascii_case("TRYLATER") => Some(CellFailure::Temporary),
+        () if code.eq_ignore_ascii_case("REFERRAL") => Some(CellFailure::Elsewhere),
+        () => None,
+    }
 }

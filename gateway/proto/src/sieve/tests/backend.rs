@@ -126,7 +126,8 @@ fn a_refusal_is_temporary_or_final_by_its_code() {
     let login = "S: \"SASL\" \"PLAIN\"\nS: OK\nC: AUTHENTICATE \"PLAIN\" \"AGFsaWNlAHNlY3JldA==\"\n";
     for (answer, failure) in [
         ("NO (TRYLATER) \"later\"", CellFailure::Temporary),
-        ("no (referral \"sieve://b\") \"moved\"", CellFailure::Temporary),
+        ("no (referral \"sieve://b\") \"moved\"", CellFailure::Elsewhere),
+        ("BYE (REFERRAL \"sieve://b\") \"moved\"", CellFailure::Elsewhere),
         ("BYE (TRYLATER) \"full\"", CellFailure::Temporary),
         ("NO (AUTH-TOO-WEAK) \"no\"", CellFailure::Refused),
         ("NO \"Authentication failed.\"", CellFailure::Refused),
