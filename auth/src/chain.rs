@@ -5,6 +5,7 @@
 //! ```
 
 mod flight;
+mod proven;
 
 use std::{
     net::IpAddr,
@@ -15,6 +16,8 @@ use std::{
 use guichet_config::{Address, Config, Directory as Configured, Limits, Secret, TenantId, Users};
 use tokio::sync::Semaphore;
 use tracing::warn;
+
+pub use self::proven::Proven;
 
 use self::flight::{Flights, Question};
 use crate::{
@@ -39,13 +42,29 @@ pub struct Attempt<'a> {
     pub source: IpAddr,
 }
 
-/// Which method a good password earns.
+/// Which method a good credential earns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuthMethod {
     /// Plain password login.
     Password,
     /// Login by fallback.
     Fallback,
+    /// Login by a client certificate.
+    Certificate,
+    /// Login by a bearer token.
+    Token,
+}
+
+impl AuthMethod {
+    /// What an identity will say of it.
+    pub fn method(self) -> Method {
+        match self {
+            Self::Password => Method::Password,
+            Self::Fallback => Method::Fallback,
+            Self::Certificate => Method::Certificate,
+            Self::Token => Method::Token,
+        }
+    }
 }
 
 /// A decision and where it came from.
@@ -60,7 +79,7 @@ pub struct Outcome {
 /// Who gave an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Source {
-    /// The throttle, or a rule that needs no directory (no address, empty password, full queue).
+    /// The throttle, or a rule that needs no directory (no address, empty password, bad token, full queue).
     Rule,
     /// The password cache.
     Cache,
@@ -137,7 +156,7 @@ impl Authenticator {
         }
 
         // An address of no tenant goes the same way, so that it takes the same time, and is refused at its end.
-        let tenant = self.tenant_of(&user);
+        let tenant = self.config.tenant_of(&user);
         let key = self.cache.key(tenant, &user, attempt.protocol);
         let verifier = self.cache.verifier(&key, attempt.password);
         let (verdict, source) = match self.cache.check(&key, &verifier, now) {
@@ -201,16 +220,11 @@ impl Authenticator {
         if stale {
             for user in typed.into_iter().chain([&identity.address]) {
                 for protocol in Protocol::ALL {
-                    self.cache.forget(&self.cache.key(self.tenant_of(user), user, protocol));
+                    self.cache.forget(&self.cache.key(self.config.tenant_of(user), user, protocol));
                 }
             }
         }
         decision
-    }
-
-    fn tenant_of(&self, user: &Address) -> Option<&TenantId> {
-        // The domain of an address is a domain in canonical form already: its parsing cannot change it.
-        user.domain().parse().ok().and_then(|domain| self.config.domains.get(&domain))
     }
 
     fn decision(&self, tenant: &TenantId, verdict: Verdict, method: AuthMethod) -> Decision {
@@ -231,17 +245,14 @@ impl Authenticator {
             tenant: tenant.clone(),
             category: account.category.unwrap_or(settings.category),
             cell: account.cell,
-            method: match method {
-                AuthMethod::Password => Method::Password,
-                AuthMethod::Fallback => Method::Fallback,
-            },
+            method: method.method(),
         })
     }
 
     /// Whether the canonical address stays with the tenant the user came for: a directory that leads to another
     /// tenant's mailbox is not to be believed.
     fn belongs(&self, account: &Account, tenant: &TenantId) -> bool {
-        let belongs = self.tenant_of(&account.address) == Some(tenant);
+        let belongs = self.config.tenant_of(&account.address) == Some(tenant);
         if !belongs {
             warn!(%tenant, user = %account.address, "The directory's canonical address belongs to no domain of the tenant.");
         }
@@ -260,7 +271,8 @@ impl Authenticator {
 }
 
 impl Outcome {
-    fn rule(decision: Decision) -> Self {
+    /// Decided without asking anybody.
+    pub fn rule(decision: Decision) -> Self {
         Self { decision, source: Source::Rule }
     }
 }
@@ -306,4 +318,4 @@ const LOOKS_MAX: usize = 64;
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -26,6 +26,10 @@ pub enum Method {
     Saml,
     /// The directory's password on the page, because the IdP is down.
     Fallback,
+    /// A client certificate, for a mail program.
+    Certificate,
+    /// A bearer token, for a mail program.
+    Token,
 }
 
 impl Method {
@@ -35,11 +39,13 @@ impl Method {
             Self::Password => "password",
             Self::Saml => "saml",
             Self::Fallback => "fallback",
+            Self::Certificate => "certificate",
+            Self::Token => "token",
         }
     }
 }
 
-/// The protocol a password came by.
+/// The protocol a credential came by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Protocol {
     /// Browser form, Basic credentials.

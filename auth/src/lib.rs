@@ -1,10 +1,13 @@
 //! Who are you: decisions are pure, wires are thin.
 //!
-//! Three doors lead to an [`Identity`]: a password ([`Authenticator`], against the directory), a SAML Response
-//! ([`saml`]), and a sealed [`session`] cookie that one of the first two earned. Every door answers with a [`Decision`]
-//! and never mixes its answers: only [`Decision::Unavailable`] may lead to a fallback.
+//! Five doors lead to an [`Identity`]: a password ([`Authenticator`], against the directory), a [`certificate`] or a
+//! [`bearer`] token (which prove an address; the directory knows the account), a SAML Response ([`saml`]), and a sealed
+//! [`session`] cookie that a password or a Response earned. Every door answers with a [`Decision`] and never mixes its
+//! answers: only [`Decision::Unavailable`] may lead to a fallback.
 
 pub mod availability;
+pub mod bearer;
+pub mod certificate;
 mod chain;
 mod clock;
 mod decision;
@@ -16,6 +19,6 @@ pub mod session;
 pub mod store;
 mod throttle;
 
-pub use chain::{Attempt, AuthMethod, Authenticator, Outcome, Source};
+pub use chain::{Attempt, AuthMethod, Authenticator, Outcome, Proven, Source};
 pub use clock::{Clock, ManualClock, SystemClock, WallTime};
 pub use decision::{Decision, DenyReason, Identity, Method, Protocol, UnavailableReason};

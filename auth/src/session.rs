@@ -54,7 +54,7 @@ impl Session {
     pub fn open(identity: &Identity, lifetimes: &guichet_config::Session, now: WallTime) -> Self {
         let lifetime = match identity.method {
             Method::Fallback => lifetimes.lifetime.min(lifetimes.lifetime_fallback),
-            Method::Password | Method::Saml => lifetimes.lifetime,
+            Method::Password | Method::Saml | Method::Certificate | Method::Token => lifetimes.lifetime,
         };
         let ends = now.plus(lifetime);
         Self {

@@ -201,6 +201,8 @@ async fn every_answer_falls_into_its_class() {
     assert_eq!(directory.lookup(&address("alice.alias@univ-a.example")).await, Lookup::Found(alice()));
     let off = directory.lookup(&address("off@univ-a.example")).await;
     assert!(matches!(off, Lookup::Found(account) if !account.active));
+    let locked = directory.lookup(&address("locked@univ-a.example")).await;
+    assert!(matches!(locked, Lookup::Found(account) if !account.active), "no bind was needed to know");
     assert_eq!(directory.lookup(&address("nobody@univ-a.example")).await, Lookup::Unknown);
     assert_eq!(directory.lookup(&address("twin@univ-a.example")).await, Lookup::Unavailable);
 }

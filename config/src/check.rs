@@ -1,18 +1,20 @@
 //! From text that has the right shape to values that cannot be wrong. Every check that fails adds a problem and goes on.
 
+mod bearers;
 mod cells;
 mod directory;
 mod files;
 mod listeners;
 mod network;
+mod proofs;
 mod server;
 mod tenants;
 mod values;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::{
-    CellId, Config, Place, Problem, Report,
+    CellId, Config, Place, Problem, Report, TenantId,
     document::{self, Document},
     file, places, shape,
 };
@@ -21,8 +23,16 @@ use crate::{
 pub(crate) fn load(path: &std::path::Path) -> Result<Config, Report> {
     let mut problems = Vec::new();
     let main: Document<file::Main> = document::read(path, &mut problems);
-    let mut check =
-        Check { places: main.places, problems, cells: Vec::new(), services: Vec::new(), tenants_partial: false };
+    let mut check = Check {
+        places: main.places,
+        problems,
+        remarks: Vec::new(),
+        cells: Vec::new(),
+        services: Vec::new(),
+        tenants: Vec::new(),
+        bearers: false,
+        tenants_partial: false,
+    };
     let folder = files::folder(path).join(TENANTS_FOLDER);
     let more = check.tenant_files(&folder);
     let config = match main.value {
@@ -41,6 +51,8 @@ pub(crate) fn load(path: &std::path::Path) -> Result<Config, Report> {
     match config {
         Some(mut config) if problems.is_empty() => {
             config.places = check.places;
+            check.remarks.sort();
+            config.remarks = check.remarks;
             Ok(config)
         }
         _ => {
@@ -58,10 +70,16 @@ pub(crate) fn load(path: &std::path::Path) -> Result<Config, Report> {
 struct Check {
     places: BTreeMap<String, Place>,
     problems: Vec<Problem>,
+    /// What works and may still not be meant.
+    remarks: Vec<Problem>,
     /// Names of `[cell.NAME]`, for references to them.
     cells: Vec<String>,
     /// What each of them speaks, for listeners that need it.
     services: Vec<(String, &'static str)>,
+    /// Names of `[tenant.NAME]`, for references to them.
+    tenants: Vec<String>,
+    /// There is a `[bearer.NAME]`.
+    bearers: bool,
     /// A file of tenants could not be read: what they would hold is not missed.
     tenants_partial: bool,
 }
@@ -76,6 +94,11 @@ impl Check {
         self.problems.push(Problem { place, key: key.to_owned(), message: message.into(), hint: hint.into() });
     }
 
+    fn remark(&mut self, key: &str, message: impl Into<String>) {
+        let place = self.place(key);
+        self.remarks.push(Problem { place, key: key.to_owned(), message: message.into(), hint: None });
+    }
+
     fn main(&mut self, main: file::Main) -> Option<Config> {
         self.cells = main.cell.keys().cloned().collect();
         self.services = main
@@ -83,11 +106,13 @@ impl Check {
             .iter()
             .flat_map(|(name, cell)| cell.services().into_iter().map(|service| (name.clone(), service)))
             .collect();
+        self.tenants = main.tenant.keys().cloned().collect();
+        self.bearers = !main.bearer.is_empty();
         let public = self.public(&main.public);
         let node = self.node(&main.node, &main.public.hostname);
         let management = self.management(&main.management);
         let log = self.log(&main.log);
-        let listeners = self.listeners(&main.listener);
+        let mut listeners = self.listeners(&main.listener);
         if let (Some(listeners), Some(management)) = (&listeners, &management) {
             self.ports(listeners, management);
         }
@@ -95,10 +120,14 @@ impl Check {
         let origin = public.as_ref().map(|public| public.origin.clone());
         let saml = self.saml(main.saml.as_ref(), origin.as_deref());
         let federations = self.federations(&main.federation);
+        let bearers = self.bearers(&main.bearer);
         let availability = self.availability(&main.availability);
         let session = self.session(&main.session);
         let limits = self.limits(&main.limits);
         let cells = self.cells(&main.cell);
+        if let (Some(listeners), Some(cells)) = (listeners.as_mut(), &cells) {
+            self.proofs(listeners, cells);
+        }
         let tenants = self.tenants(&main.tenant);
         let mut domains = HashMap::new();
         self.domains(&main.tenant, &mut domains);
@@ -113,6 +142,7 @@ impl Check {
             directory: directory?,
             saml: saml?,
             federations: federations?,
+            bearers: bearers?,
             availability: availability?,
             session: session?,
             limits: limits?,
@@ -121,6 +151,7 @@ impl Check {
             tenants: tenants?,
             domains,
             places: BTreeMap::new(),
+            remarks: Vec::new(),
         })
     }
 
@@ -130,14 +161,33 @@ impl Check {
             // A bad name was reported where the cell stands.
             return name.parse().ok();
         }
-        let known: Vec<&str> = self.cells.iter().map(String::as_str).collect();
+        self.unknown(key, "cell", name, &self.cells.clone());
+        None
+    }
+
+    /// References to tenants.
+    fn tenant_names(&mut self, key: &str, names: &[String]) -> Option<BTreeSet<TenantId>> {
+        let one = |(index, name): (usize, &String)| {
+            if self.tenants.iter().any(|known| known == name) {
+                return name.parse().ok();
+            }
+            // Those of a file that cannot be read are not missed.
+            if !self.tenants_partial {
+                self.unknown(&format!("{key}[{index}]"), "tenant", name, &self.tenants.clone());
+            }
+            None
+        };
+        all(names.iter().enumerate().map(one).collect()).map(BTreeSet::from_iter)
+    }
+
+    fn unknown(&mut self, key: &str, what: &str, name: &str, known: &[String]) {
+        let known: Vec<&str> = known.iter().map(String::as_str).collect();
         let mut hint =
-            if known.is_empty() { "no cell is configured".to_owned() } else { format!("known: {}", known.join(", ")) };
+            if known.is_empty() { format!("no {what} is configured") } else { format!("known: {}", known.join(", ")) };
         if let Some(near) = shape::similar(name, &known) {
             hint = format!("did you mean \"{near}\"? ({hint})");
         }
-        self.problem(key, format!("no cell called {name:?}"), hint);
-        None
+        self.problem(key, format!("no {what} called {name:?}"), hint);
     }
 }
 

@@ -1,5 +1,6 @@
 //! The configuration as used: every reference resolved, every secret read, every value in its own type.
 
+mod bearer;
 mod cell;
 mod listener;
 
@@ -13,10 +14,11 @@ use std::{
 
 use ipnet::IpNet;
 
+pub use bearer::*;
 pub use cell::*;
 pub use listener::*;
 
-use crate::{Address, CellId, Domain, Place, Secret, TenantId};
+use crate::{Address, CellId, Domain, Place, Problem, Secret, TenantId};
 
 /// A checked configuration.
 #[derive(Clone, Debug)]
@@ -37,6 +39,8 @@ pub struct Config {
     pub saml: Option<ServiceProvider>,
     /// Sources of IdP metadata.
     pub federations: Vec<Federation>,
+    /// Issuers of bearer tokens.
+    pub bearers: Vec<Bearer>,
     /// When an IdP counts as down.
     pub availability: Availability,
     /// Browser sessions.
@@ -53,6 +57,16 @@ pub struct Config {
     pub domains: HashMap<Domain, TenantId>,
     /// Where each key path stands, so that later checks (certificates, metadata) can point at it.
     pub places: BTreeMap<String, Place>,
+    /// What works and may still not be meant, in file and line order.
+    pub remarks: Vec<Problem>,
+}
+
+impl Config {
+    /// The tenant of an address.
+    pub fn tenant_of(&self, address: &Address) -> Option<&TenantId> {
+        // The domain of an address is a domain in canonical form already: its parsing cannot change it.
+        address.domain().parse().ok().and_then(|domain: Domain| self.domains.get(&domain))
+    }
 }
 
 /// `[node]`

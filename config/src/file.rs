@@ -3,6 +3,7 @@
 //! Kinds are tables (`[tenant.acme.idp.saml]`), text stays text: `check` gives it meaning and knows where it stands.
 //! The JSON Schema is made from these structs, so a comment here is what an editor shows. `shape` reads the same schema.
 
+mod bearer;
 mod cell;
 mod directory;
 mod listener;
@@ -15,11 +16,12 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use bearer::{Bearer, BearerAlgorithm};
 pub(crate) use cell::{
     Cell, CellMail, CellRelay, CellTls, CellWeb, CellZimbra, ClientAddress, Health, MasterLogin, RelayAddress,
 };
 pub(crate) use directory::{Directory, Embedded, Ldap, Status, User, UsersFile};
-pub(crate) use listener::{DataLines, Listeners, MailTls, Mechanism, ProxyProtocol, RelayListener};
+pub(crate) use listener::{ClientCa, DataLines, Listeners, MailTls, Mechanism, ProxyProtocol, RelayListener};
 pub(crate) use saml::{Federation, Saml};
 pub(crate) use server::{Availability, Dns, Limits, Log, LogFormat, Management, Node, Public, Session, TlsProfile};
 pub(crate) use tenant::{FallbackPolicy, Forced, IdpSaml, Tenant};
@@ -50,6 +52,9 @@ pub(crate) struct Main {
     /// Sources of metadata of identity providers, by name.
     #[serde(default)]
     pub(crate) federation: BTreeMap<String, Federation>,
+    /// Issuers of bearer tokens that mail programs log in with, by name.
+    #[serde(default)]
+    pub(crate) bearer: BTreeMap<String, Bearer>,
     /// When an identity provider counts as down.
     #[serde(default)]
     pub(crate) availability: Availability,

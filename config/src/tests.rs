@@ -92,7 +92,7 @@ const TOKEN: &str = "0123456789abcdef0123456789abcdef\n";
 /// The key of Zimbra's own example.
 const PREAUTH_KEY: &str = "6b7ead4bd425836e8cf0079cd6c1a05acc127acd07c8ee4b61023e19250e929c\n";
 
-const SIDE_FILES: [(&str, &str); 29] = [
+const SIDE_FILES: [(&str, &str); 30] = [
     ("tls/mail.crt", "certificate"),
     ("tls/mail.key", "key"),
     ("management/node.crt", "certificate"),
@@ -112,6 +112,7 @@ const SIDE_FILES: [(&str, &str); 29] = [
     ("metadata/renater-2.crt", "certificate"),
     ("metadata/local.xml", "<EntitiesDescriptor/>"),
     ("metadata/local.crt", "certificate"),
+    ("metadata/national.jwks", "keys"),
     ("ca.pem", "certificate"),
     ("secrets/management.token", TOKEN),
     ("secrets/ldap.password", "correct horse\n"),

@@ -13,6 +13,7 @@ use arc_swap::ArcSwap;
 use guichet_auth::{
     Authenticator, Clock, SystemClock, WallTime,
     availability::Board,
+    bearer::VerifyToken,
     saml::{MetadataIndex, ServiceProvider},
     session::Sealer,
     store::{DrainOverride, Store},
@@ -39,8 +40,10 @@ use crate::{
 pub struct Snapshot {
     /// The checked files.
     pub config: Arc<Config>,
-    /// Password logins.
+    /// Password logins, and the accounts of the others.
     pub authenticator: Arc<Authenticator>,
+    /// Whose a bearer token is.
+    pub bearers: Arc<dyn VerifyToken>,
     /// Our side of SAML, when a tenant has an IdP.
     pub sp: Option<Arc<ServiceProvider>>,
     /// The other sides.
@@ -228,15 +231,21 @@ pub(crate) fn make_snapshot(
     generation: u64,
     now: WallTime,
 ) -> anyhow::Result<Snapshot> {
-    let Loaded { config, certificates, management, client_tls, sp, idps } = loaded;
+    let Loaded { config, certificates, management, client_cas, client_tls, issuers, sp, idps } = loaded;
+    for remark in &config.remarks {
+        tracing::info!(%remark, "The configuration can be used, and may not be meant so.");
+    }
+    let tls = ServerTls::new(config.public.tls_profile, certificates, management, client_cas, tickets)
+        .context("session tickets")?;
     let authenticator = Authenticator::new(config.clone(), before.map(|one| &*one.authenticator))?;
     let keys = store.seal_keys(now).context("session keys")?;
     Ok(Snapshot {
         authenticator: Arc::new(authenticator),
+        bearers: issuers,
         sp,
         idps,
         sealer: Arc::new(Sealer::new(keys, &config.public.hostname)),
-        tls: Arc::new(ServerTls::new(config.public.tls_profile, certificates, management, tickets)),
+        tls: Arc::new(tls),
         client_tls,
         generation,
         config,

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use guichet_auth::{
     WallTime,
+    bearer::Issuers,
     saml::{MetadataIndex, ServiceProvider},
 };
 use guichet_config::{Config, Place, Problem, Report};
@@ -13,7 +14,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::{
     telemetry,
-    tls::{self, Certificates, ClientTls},
+    tls::{self, Certificates, ClientCas, ClientTls, client_ca},
 };
 
 /// A configuration with everything it names read and found good.
@@ -25,8 +26,12 @@ pub struct Loaded {
     pub certificates: Arc<Certificates>,
     /// Certificate of the management listener.
     pub management: Option<Arc<CertifiedKey>>,
+    /// Authorities of client certificates.
+    pub client_cas: ClientCas,
     /// Roots of the cells.
     pub client_tls: Arc<ClientTls>,
+    /// Issuers of bearer tokens.
+    pub issuers: Arc<Issuers>,
     /// Our side of SAML.
     pub sp: Option<Arc<ServiceProvider>>,
     /// The other sides.
@@ -58,6 +63,8 @@ pub fn load(path: &Path, now: WallTime) -> Result<Loaded, Report> {
     };
     let client_tls =
         ClientTls::load(&config).map_err(|all| all.iter().for_each(|(key, one)| note(key, one.to_string()))).ok();
+    let client_cas =
+        client_ca::load(&config).map_err(|all| all.iter().for_each(|(key, one)| note(key, one.to_string()))).ok();
     for (key, message) in foreign_sources(&config) {
         note(&key, message);
     }
@@ -70,13 +77,17 @@ pub fn load(path: &Path, now: WallTime) -> Result<Loaded, Report> {
         None => None,
     };
     let idps = MetadataIndex::load(&config, now).map_err(|all| problems.extend(all)).ok();
+    let issuers = Issuers::load(&config).map_err(|all| problems.extend(all)).ok();
 
-    match (certificates, client_tls, idps) {
-        (Some(certificates), Some(client_tls), Some(idps)) if problems.is_empty() => Ok(Loaded {
+    match (certificates, client_cas, client_tls, idps, issuers) {
+        (Some(certificates), Some(client_cas), Some(client_tls), Some(idps), Some(issuers))
+            if problems.is_empty() => Ok(Loaded {
             config,
             certificates: Arc::new(certificates),
             management,
+            client_cas,
             client_tls: Arc::new(client_tls),
+            issuers: Arc::new(issuers),
             sp,
             idps: Arc::new(idps),
         }),

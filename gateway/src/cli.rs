@@ -41,7 +41,7 @@ pub(crate) enum Command {
         /// The configuration file.
         #[arg(short, long, value_name = "FILE")]
         config: PathBuf,
-        /// Print the problems as JSON.
+        /// Print the problems and remarks as JSON.
         #[arg(long)]
         json: bool,
     },
@@ -74,10 +74,13 @@ pub(crate) enum Command {
 pub(crate) fn check(path: &Path, json: bool) -> ExitCode {
     let result = check::load(path, SystemClock.now());
     let report = result.as_ref().err();
+    let remarks = result.as_ref().map(|loaded| loaded.config.remarks.as_slice()).unwrap_or_default();
     if json {
         let problems: Vec<_> = report.iter().flat_map(|report| &report.problems).map(as_json).collect();
-        print(&format!("{:#}\n", serde_json::json!({ "problems": problems })));
+        let remarks: Vec<_> = remarks.iter().map(as_json).collect();
+        print(&format!("{:#}\n", serde_json::json!({ "problems": problems, "remarks": remarks })));
     } else if report.is_none() {
+        remarks.iter().for_each(|remark| print(&format!("remark: {remark}\n")));
         print("The configuration can be used.\n");
     }
     match report {

@@ -7,6 +7,7 @@ use std::{
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    SanType,
 };
 
 use crate::world::{run, write_secret};
@@ -66,6 +67,21 @@ impl Pki {
         let key = KeyPair::generate().expect("key");
         let certificate = params.signed_by(&key, &self.issuer).expect("signed");
         let files = Files { certificate: dir.join(format!("{file}.crt")), key: dir.join(format!("{file}.key")) };
+        write_secret(&files.key, &key.serialize_pem());
+        std::fs::write(&files.certificate, certificate.pem()).expect("certificate file");
+        files
+    }
+
+    /// A client certificate whose one e-mail name is `address`, kept as `FILE.crt` and `FILE.key`.
+    pub fn client(&self, file: &str, address: &str) -> Files {
+        let mut params = CertificateParams::new([]).expect("no names");
+        params.distinguished_name.push(DnType::CommonName, file);
+        params.subject_alt_names = vec![SanType::Rfc822Name(address.try_into().expect("an ASCII address"))];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::EmailProtection];
+        let key = KeyPair::generate().expect("key");
+        let certificate = params.signed_by(&key, &self.issuer).expect("signed");
+        let files =
+            Files { certificate: self.dir.join(format!("{file}.crt")), key: self.dir.join(format!("{file}.key")) };
         write_secret(&files.key, &key.serialize_pem());
         std::fs::write(&files.certificate, certificate.pem()).expect("certificate file");
         files

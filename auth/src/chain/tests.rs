@@ -39,6 +39,8 @@ impl Directory for Fake {
             "alice" => {
                 Lookup::Found(Account { cell: Some("beta".parse().unwrap()), ..account("alice@univ-a.example") })
             }
+            "al" => Lookup::Found(account("alice@univ-a.example")),
+            "strange" => Lookup::Found(account("strange@univ-b.example")),
             "gone" => Lookup::Found(Account { active: false, ..account("gone@univ-a.example") }),
             "nobody" => Lookup::Unknown,
             _ => Lookup::Unavailable,
@@ -51,7 +53,8 @@ fn account(address: &str) -> Account {
     Account { address: address.parse().unwrap(), category: None, cell: None, active: true }
 }
 
-fn config() -> Config {
+/// Two tenants, `univ-a` and `univ-b`, with a domain each.
+pub(crate) fn config() -> Config {
     let tenants = ["univ-a", "univ-b"].map(|id| {
         let domain: Domain = format!("{id}.example").parse().unwrap();
         let tenant = Tenant {
@@ -87,6 +90,7 @@ fn config() -> Config {
         directory: Configured::Embedded(Users::default()),
         saml: None,
         federations: Vec::new(),
+        bearers: Vec::new(),
         availability: guichet_config::Availability {
             probe_interval: seconds(15),
             probe_interval_suspect: seconds(5),
@@ -131,6 +135,7 @@ fn config() -> Config {
         domains: tenants.iter().map(|(domain, tenant)| (domain.clone(), tenant.id.clone())).collect(),
         tenants: tenants.into_iter().map(|(_, tenant)| (tenant.id.clone(), tenant)).collect(),
         places: Default::default(),
+        remarks: Vec::new(),
     }
 }
 
@@ -320,6 +325,46 @@ async fn saml_identities_are_completed() {
     assert_eq!(gone, Decision::Deny(DenyReason::AccountRefused));
     let away = world.authenticator.complete(identity("away")).await;
     assert_eq!(away, Decision::Unavailable(UnavailableReason::Directory));
+}
+
+#[tokio::test]
+async fn whoever_proves_an_address_still_needs_an_account() {
+    let world = World::new(Fake::default());
+    let decide = async |address: &str, named: &str, method| {
+        let address = address.parse().unwrap();
+        world.authenticator.decide_proven(&Proven { address: &address, named, method }).await
+    };
+    for (address, named) in [
+        ("alice@univ-a.example", ""),
+        ("alice@univ-a.example", "Alice@UNIV-A.example."),
+        // An alias is proven, and the same user named by either address.
+        ("al@univ-a.example", ""),
+        ("al@univ-a.example", "al@univ-a.example"),
+        ("al@univ-a.example", "alice@univ-a.example"),
+    ] {
+        for (how, method) in [(AuthMethod::Certificate, Method::Certificate), (AuthMethod::Token, Method::Token)] {
+            let outcome = decide(address, named, how).await;
+            let Decision::Allow(alice) = outcome.decision else { panic!("{address} as {named:?}: {outcome:?}") };
+            assert_eq!((alice.address.as_str(), alice.tenant.as_str()), ("alice@univ-a.example", "univ-a"));
+            assert_eq!((alice.category, alice.method, outcome.source), (Category::Student, method, Source::Directory));
+        }
+    }
+    let away = Decision::Unavailable(UnavailableReason::Directory);
+    for (address, named, decision, source) in [
+        ("alice@univ-a.example", "bob@univ-a.example", BAD, Source::Directory),
+        ("alice@univ-a.example", "alice@univ-b.example", BAD, Source::Directory),
+        ("alice@univ-a.example", "no address", BAD, Source::Rule),
+        ("nobody@univ-a.example", "", BAD, Source::Directory),
+        ("alice@elsewhere.example", "", BAD, Source::Rule),
+        ("gone@univ-a.example", "", Decision::Deny(DenyReason::AccountRefused), Source::Directory),
+        ("away@univ-a.example", "", away.clone(), Source::Directory),
+        // Whose mailbox belongs to another tenant.
+        ("strange@univ-a.example", "", away.clone(), Source::Directory),
+    ] {
+        let outcome = decide(address, named, AuthMethod::Token).await;
+        assert_eq!((outcome.decision, outcome.source), (decision, source), "{address} as {named:?}");
+    }
+    assert_eq!(world.asked(), 0, "no password was verified");
 }
 
 #[tokio::test]

@@ -52,6 +52,7 @@ impl Ldap {
                 .flatten()
                 .cloned(),
         );
+        attributes.extend(LOCKS.iter().map(|(attribute, _)| (*attribute).to_owned()));
         let servers = config.urls.iter().map(|url| Server::new(url, settings.clone(), config)).collect();
         Ok(Self(Arc::new(Inner { config: config.clone(), attributes, servers })))
     }
@@ -160,8 +161,18 @@ impl Inner {
         let active = config.status_attribute.is_none()
             || values(entry, config.status_attribute.as_ref())
                 .any(|value| config.status_active.iter().any(|active| active.eq_ignore_ascii_case(value)));
+        let active = active && !is_locked(entry);
         Account { address: address.clone(), category, cell, active }
     }
+}
+
+/// Whether an administrator locked the account by the server's own means, which a bind would be told of: who logs in without
+/// a password never binds. A lock of some minutes after wrong passwords is not one: it keeps guessers out, and ends at a bind.
+fn is_locked(entry: &SearchEntry) -> bool {
+    LOCKS.iter().any(|(attribute, locked)| {
+        let named = entry.attrs.iter().filter(|(name, _)| name.eq_ignore_ascii_case(attribute));
+        named.flat_map(|(_, values)| values).any(|value| value.eq_ignore_ascii_case(locked))
+    })
 }
 
 /// Values of an attribute; servers may spell its name in another case than we asked in.
@@ -197,6 +208,10 @@ fn tls(path: &Path) -> Result<ClientConfig, DirectoryError> {
         .map_err(|error| unusable(&error))?;
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
+
+/// Operational attributes and the value that means "until further notice": the password policy draft
+/// (draft-behera-ldap-password-policy-10 §5.3.3, OpenLDAP), and 389 Directory Server.
+const LOCKS: [(&str, &str); 2] = [("pwdAccountLockedTime", "000001010000Z"), ("nsAccountLock", "true")];
 
 /// One question, all servers tried.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);

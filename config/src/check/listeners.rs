@@ -24,7 +24,8 @@ impl Check {
             [(MailProtocol::Imap, &file.imap), (MailProtocol::Pop3, &file.pop3), (MailProtocol::Sieve, &file.sieve)];
         for (protocol, listeners) in mail {
             for (name, one) in listeners {
-                let kind = self.mail(protocol, name, one.tls, one.mechanisms.as_deref(), DataLines::Reject);
+                let ways = (one.mechanisms.as_deref(), one.client_ca.as_ref());
+                let kind = self.mail(protocol, name, one.tls, ways, DataLines::Reject);
                 found.push((protocol.as_str(), (name, &one.bind, one.proxy_protocol.as_ref(), kind)));
             }
         }
@@ -35,7 +36,8 @@ impl Check {
                 file::DataLines::Normalise => DataLines::Normalise,
                 file::DataLines::Off => DataLines::Off,
             };
-            let kind = self.mail(protocol, name, one.tls, one.mechanisms.as_deref(), data_lines);
+            let ways = (one.mechanisms.as_deref(), one.client_ca.as_ref());
+            let kind = self.mail(protocol, name, one.tls, ways, data_lines);
             found.push((protocol.as_str(), (name, &one.bind, one.proxy_protocol.as_ref(), kind)));
         }
         for (name, one) in &file.relay {
@@ -83,7 +85,7 @@ impl Check {
         protocol: MailProtocol,
         name: &str,
         tls: file::MailTls,
-        mechanisms: Option<&[file::Mechanism]>,
+        (mechanisms, client_ca): (Option<&[file::Mechanism]>, Option<&file::ClientCa>),
         data_lines: DataLines,
     ) -> Option<ListenerKind> {
         let key = shape::join(&format!("listener.{}", protocol.as_str()), name);
@@ -91,16 +93,22 @@ impl Check {
             file::MailTls::Implicit => MailTls::Implicit,
             file::MailTls::StartTls => MailTls::StartTls,
         };
+        let ca_key = format!("{key}.client_ca");
+        let client_ca = client_ca.map_or(Some(None), |ca| self.client_ca(&ca_key, ca).map(Some))?;
         let mechanisms = match mechanisms {
-            None => all_mechanisms(protocol),
-            Some(mechanisms) => self.mechanisms(&format!("{key}.mechanisms"), protocol, mechanisms)?,
+            None => all_mechanisms(protocol, client_ca.is_some(), self.bearers),
+            Some(files) => self.mechanisms(&format!("{key}.mechanisms"), protocol, files, client_ca.is_some())?,
         };
+        if client_ca.as_ref().is_some_and(|ca| !ca.required) && !mechanisms.contains(&MailMechanism::External) {
+            let hint = "add \"external\" to `mechanisms`, or `required = true` to `client_ca`".to_owned();
+            self.problem(&ca_key, "certificates are asked for and of no use", hint);
+        }
         if !self.speaks(protocol.as_str()) {
             let hint = format!("add [cell.NAME.{}]", protocol.as_str());
             self.problem(&key, format!("no cell speaks {}", protocol.title()), hint);
             return None;
         }
-        Some(ListenerKind::Mail { protocol, tls, mechanisms, data_lines })
+        Some(ListenerKind::Mail { protocol, tls, mechanisms, data_lines, client_ca })
     }
 
     fn mechanisms(
@@ -108,6 +116,7 @@ impl Check {
         key: &str,
         protocol: MailProtocol,
         files: &[file::Mechanism],
+        client_ca: bool,
     ) -> Option<Vec<MailMechanism>> {
         let mut mechanisms = Vec::new();
         for (index, file) in files.iter().enumerate() {
@@ -115,6 +124,9 @@ impl Check {
                 file::Mechanism::Command => MailMechanism::Command,
                 file::Mechanism::Plain => MailMechanism::Plain,
                 file::Mechanism::Login => MailMechanism::Login,
+                file::Mechanism::XOAuth2 => MailMechanism::XOAuth2,
+                file::Mechanism::OAuthBearer => MailMechanism::OAuthBearer,
+                file::Mechanism::External => MailMechanism::External,
             };
             let key = format!("{key}[{index}]");
             let repeated = mechanisms.contains(&Some(mechanism));
@@ -126,7 +138,8 @@ impl Check {
                 let message = format!("{} has no login command of its own", protocol.title());
                 self.problem(&key, message, "keep \"plain\" or \"login\"".to_owned());
             }
-            mechanisms.push((!repeated && !missing).then_some(mechanism));
+            let provable = self.provable(&key, mechanism, client_ca).is_some();
+            mechanisms.push((!repeated && !missing && provable).then_some(mechanism));
         }
         all(mechanisms)
     }
@@ -189,9 +202,17 @@ impl Check {
     }
 }
 
-fn all_mechanisms(protocol: MailProtocol) -> Vec<MailMechanism> {
-    let command = protocol.has_login_command().then_some(MailMechanism::Command);
-    command.into_iter().chain([MailMechanism::Plain, MailMechanism::Login]).collect()
+fn all_mechanisms(protocol: MailProtocol, client_ca: bool, bearers: bool) -> Vec<MailMechanism> {
+    use MailMechanism::{Command, External, Login, OAuthBearer, Plain, XOAuth2};
+    let all = [
+        (Command, protocol.has_login_command()),
+        (Plain, true),
+        (Login, true),
+        (XOAuth2, bearers),
+        (OAuthBearer, bearers),
+        (External, client_ca),
+    ];
+    all.into_iter().filter(|(_, there)| *there).map(|(mechanism, _)| mechanism).collect()
 }
 
 /// Two sockets that cannot both be opened. `[::]` takes IPv4 too; port 0 is another one each time.

@@ -148,6 +148,13 @@ pub struct CellZimbra {
     pub health: Health,
 }
 
+impl MailLogin {
+    /// Whether only the user's own password opens the cell.
+    pub fn needs_password(&self) -> bool {
+        matches!(self, Self::Password)
+    }
+}
+
 /// How a cell learns the client's address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientAddress {

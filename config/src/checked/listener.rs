@@ -1,10 +1,15 @@
 //! Open ports as used.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    path::PathBuf,
+    time::Duration,
+};
 
 use ipnet::IpNet;
 
-use crate::{CellId, Domain, ListenerId};
+use crate::{CellId, Domain, ListenerId, TenantId};
 
 /// `[listener.KIND.NAME]`
 #[derive(Clone, Debug)]
@@ -36,6 +41,8 @@ pub enum ListenerKind {
         mechanisms: Vec<MailMechanism>,
         /// Bare line ends in messages; of use to submission only.
         data_lines: DataLines,
+        /// Client certificates it asks for.
+        client_ca: Option<ClientCa>,
     },
     /// TLS from the first byte, then whatever the client speaks, to the cell its SNI names.
     Relay {
@@ -112,7 +119,20 @@ pub enum MailTls {
     StartTls,
 }
 
-/// A way to log in with a password.
+/// `client_ca` of a mail listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCa {
+    /// PEM roots.
+    pub file: PathBuf,
+    /// Clients without a certificate are turned away.
+    pub required: bool,
+    /// OID of the subject attribute that holds the address; absent: the alternative names (rfc822Name) do.
+    pub subject_attribute: Option<String>,
+    /// Tenants whose users the roots may name.
+    pub tenants: BTreeSet<TenantId>,
+}
+
+/// A way to log in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MailMechanism {
     /// The protocol's own command.
@@ -121,6 +141,31 @@ pub enum MailMechanism {
     Plain,
     /// SASL LOGIN (draft-murchison-sasl-login).
     Login,
+    /// SASL XOAUTH2: a bearer token.
+    XOAuth2,
+    /// SASL OAUTHBEARER (RFC 7628): a bearer token.
+    OAuthBearer,
+    /// SASL EXTERNAL (RFC 4422 appendix A): the client's certificate.
+    External,
+}
+
+impl MailMechanism {
+    /// Its name for clients.
+    pub fn sasl_name(self) -> &'static str {
+        match self {
+            Self::Command => "a login command",
+            Self::Plain => "PLAIN",
+            Self::Login => "LOGIN",
+            Self::XOAuth2 => "XOAUTH2",
+            Self::OAuthBearer => "OAUTHBEARER",
+            Self::External => "EXTERNAL",
+        }
+    }
+
+    /// Whether the client gives a password, which a cell may be entered with.
+    pub fn has_password(self) -> bool {
+        matches!(self, Self::Command | Self::Plain | Self::Login)
+    }
 }
 
 /// What becomes of a message with bare CR or LF in it.

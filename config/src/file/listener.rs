@@ -48,9 +48,11 @@ pub(crate) struct MailListener {
     /// From the first byte, or by STARTTLS.
     #[serde(default)]
     pub(crate) tls: MailTls,
-    /// Ways to log in; by default all that the protocol has.
+    /// Ways to log in; by default all that the protocol and the configuration have.
     #[schemars(length(min = 1, max = 8))]
     pub(crate) mechanisms: Option<Vec<Mechanism>>,
+    /// Client certificates it asks for.
+    pub(crate) client_ca: Option<ClientCa>,
     /// A load balancer in front that sends PROXY headers.
     pub(crate) proxy_protocol: Option<ProxyProtocol>,
 }
@@ -65,9 +67,11 @@ pub(crate) struct SubmissionListener {
     /// From the first byte, or by STARTTLS.
     #[serde(default)]
     pub(crate) tls: MailTls,
-    /// Ways to log in; by default all that the protocol has.
+    /// Ways to log in; by default all that the protocol and the configuration have.
     #[schemars(length(min = 1, max = 8))]
     pub(crate) mechanisms: Option<Vec<Mechanism>>,
+    /// Client certificates it asks for.
+    pub(crate) client_ca: Option<ClientCa>,
     /// What becomes of a message with bare CR or LF in it.
     #[serde(default)]
     pub(crate) data_lines: DataLines,
@@ -98,7 +102,23 @@ fn timeout_idle() -> Lapse {
     Lapse::new("10m")
 }
 
-/// A way to log in with a password.
+/// Client certificates that a mail listener asks for: who shows one needs no password.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ClientCa {
+    /// PEM certificates of the authorities that issue them.
+    pub(crate) file: String,
+    /// Turn away clients that show none.
+    #[serde(default)]
+    pub(crate) required: bool,
+    /// OID of the subject attribute that holds the address; by default the e-mail address among the alternative names does.
+    pub(crate) subject_attribute: Option<String>,
+    /// Tenants whose users the authorities may name; by default all.
+    #[schemars(length(min = 1, max = 1024))]
+    pub(crate) tenants: Option<Vec<String>>,
+}
+
+/// A way to log in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Mechanism {
@@ -108,6 +128,12 @@ pub(crate) enum Mechanism {
     Plain,
     /// SASL LOGIN.
     Login,
+    /// SASL XOAUTH2: a bearer token.
+    XOAuth2,
+    /// SASL OAUTHBEARER: a bearer token.
+    OAuthBearer,
+    /// SASL EXTERNAL: the client's certificate.
+    External,
 }
 
 /// What becomes of a message with bare CR or LF in it.

@@ -93,6 +93,48 @@ fn the_fleet_reads_its_tenants_from_their_files() {
 }
 
 #[test]
+fn logins_without_a_password_are_offered_where_there_is_something_to_prove_them() {
+    let config = Copy::of("fleet/fleet.toml").load().unwrap();
+    let offered = |id: &str| {
+        let listener = config.listeners.iter().find(|listener| listener.id.as_str() == id).unwrap();
+        let ListenerKind::Mail { mechanisms, client_ca, .. } = &listener.kind else { panic!("a mail listener") };
+        let names: Vec<&str> = mechanisms.iter().map(|one| one.sasl_name()).collect();
+        (names.join(" "), client_ca.clone())
+    };
+    assert_eq!(offered("imaps-direct"), ("a login command PLAIN LOGIN XOAUTH2 OAUTHBEARER".to_owned(), None));
+    let (names, ca) = offered("certified");
+    assert_eq!(names, "EXTERNAL");
+    let ca = ca.unwrap();
+    assert!(ca.required && ca.subject_attribute.is_none() && ca.tenants.len() == 1, "{ca:?}");
+    let bearer = &config.bearers[0];
+    assert_eq!((bearer.name.as_str(), bearer.address_claim.as_str(), bearer.tenants.len()), ("national", "email", 2));
+    assert_eq!((bearer.algorithms.as_slice(), bearer.clock_skew.as_secs()), (&[crate::BearerAlgorithm::Es256][..], 60));
+
+    // Cells that open to a password only are named, for each listener.
+    let remarks: Vec<String> = config.remarks.iter().map(ToString::to_string).collect();
+    assert_eq!(remarks.len(), 4, "{remarks:#?}");
+    assert!(remarks[0].contains("cell.beta.imap: `listener.imap.certified` offers EXTERNAL"), "{}", remarks[0]);
+
+    // Where all cells do, a token has nowhere to go, and is not offered unless somebody says so.
+    let copy = Copy::of("fleet/fleet.toml");
+    copy.edit("fleet.toml", "login.master = { username = \"guichet\", password_file = \"secrets/alpha.password\" }", "");
+    copy.edit("fleet.toml", "login.zimbra_token = {}", "");
+    let report = copy.report();
+    let complaint = ":16: listener.imap.certified: no cell can be entered by IMAP without the user's password";
+    assert!(report.lines().next().unwrap().ends_with(complaint), "{report}");
+    let minimal = Copy::of("minimal.toml");
+    minimal.edit(
+        "minimal.toml",
+        "[tenant.example]",
+        "[bearer.b]\nissuer = \"i\"\naudience = \"a\"\nkeys_file = \"ca.pem\"\ntenants = [\"example\"]\n[tenant.example]",
+    );
+    let config = minimal.load().unwrap();
+    let ListenerKind::Mail { mechanisms, .. } = &config.listeners[2].kind else { panic!("a mail listener") };
+    assert_eq!(mechanisms.len(), 3, "{mechanisms:?}");
+    assert!(config.remarks[0].to_string().contains("XOAUTH2 and OAUTHBEARER are not offered"), "{:?}", config.remarks);
+}
+
+#[test]
 fn keys_know_where_they_stand() {
     let copy = Copy::of("fleet/fleet.toml");
     let config = copy.load().unwrap();

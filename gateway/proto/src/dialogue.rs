@@ -140,6 +140,8 @@ pub enum Answer {
     Held,
     /// The user has too many sessions open: end some, or try later.
     Crowded,
+    /// Proven without a password, and the user's cell opens to nothing else: log in by the password.
+    PasswordNeeded,
 }
 
 /// Why a dialogue ended.

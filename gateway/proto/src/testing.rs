@@ -127,6 +127,7 @@ pub(crate) fn play<D: Dialogue>(mut client: Client<D>, script: &str) -> Client<D
                 "limited" => Answer::Limited,
                 "held" => Answer::Held,
                 "crowded" => Answer::Crowded,
+                "password_needed" => Answer::PasswordNeeded,
                 opened => Answer::Opened { capability: opened.strip_prefix("opened ").map(str::to_owned) },
             }),
         };

@@ -91,13 +91,14 @@ pub(crate) async fn decide(
     let outcome = snapshot.authenticator.decide(&attempt).await;
     if outcome.source == Source::Cache && matches!(outcome.decision, Decision::Allow(_)) {
         // A calendar program sends its password with each request: counted, but no line each.
-        METRICS.auth_decisions.with_label_values(&["web", "allow", "cache"]).inc();
+        METRICS.auth_decisions.with_label_values(&[method.method().as_str(), "web", "allow", "cache"]).inc();
         METRICS.auth_decision_seconds.with_label_values(&["cache"]).observe(start.elapsed().as_secs_f64());
         return outcome;
     }
     // A name that is no address may be a password typed into the wrong field: never logged.
     let address = username.parse::<Address>().ok();
     LoginDecided {
+        method,
         protocol: Protocol::Web,
         session: "",
         client,

@@ -117,7 +117,7 @@ async fn serve(mut stream: TcpStream, remote: SocketAddr, listener: Arc<Listener
             }
         }
         ListenerKind::Redirect => Box::pin(http::serve_redirect(stream, peer, app)).await,
-        ListenerKind::Mail { protocol, tls, mechanisms, data_lines } => {
+        ListenerKind::Mail { protocol, tls, mechanisms, data_lines, client_ca: _ } => {
             let offer = mail::Offer::new(*protocol, *tls, mechanisms, *data_lines);
             Box::pin(mail::serve(stream, offer, peer, seat, snapshot, app)).await;
         }

@@ -52,6 +52,10 @@ impl Failure {
         Self { reason, detail: detail.into() }
     }
 
+    fn password_needed() -> Self {
+        Self::new(PASSWORD_NEEDED, "the cell opens to the user's password only, and the user gave none")
+    }
+
     /// Whether another endpoint may do better: nothing of the user was judged yet.
     fn elsewhere(&self) -> bool {
         !matches!(self.reason, "refused")
@@ -87,12 +91,12 @@ impl From<CellFailure> for Failure {
     }
 }
 
-/// Opens the user's cell.
+/// Opens the user's cell. Without a password only some open.
 pub(super) async fn open(
     visit: &Visit,
     identity: &Identity,
     id: &CellId,
-    password: &SecretText,
+    password: Option<&SecretText>,
     helo: Option<&str>,
 ) -> Result<OpenCell, Failure> {
     let protocol = visit.offer.protocol;
@@ -100,12 +104,12 @@ pub(super) async fn open(
     let mail =
         config.ok_or_else(|| Failure::new("no_endpoint", format!("the cell does not speak {}", protocol.title())))?;
     if !matches!(mail.login, MailLogin::ZimbraToken) {
-        return at_endpoints(visit, id, mail, &account(identity, mail, password), helo).await;
+        return at_endpoints(visit, id, mail, &account(identity, mail, password)?, helo).await;
     }
     let (app, user, began) = (&visit.app, &identity.address, Instant::now());
     loop {
         let token = app.tokens.of(app, &visit.snapshot, id, user).await?;
-        match at_endpoints(visit, id, mail, &account(identity, mail, &token.secret), helo).await {
+        match at_endpoints(visit, id, mail, &account(identity, mail, Some(&token.secret))?, helo).await {
             Err(failure) if failure.reason == "refused" => {
                 // It may have ended before its time. One that was given just now did not.
                 app.tokens.forget(id, user, &token).await;
@@ -292,17 +296,18 @@ pub(super) async fn start_tls(
 }
 
 /// Who we are to the cell. `secret`: the user's password, or the token that stands for it.
-fn account(identity: &Identity, mail: &CellMail, secret: &SecretText) -> CellAccount {
+fn account(identity: &Identity, mail: &CellMail, secret: Option<&SecretText>) -> Result<CellAccount, Failure> {
     let user = identity.address.to_string();
+    let given = || secret.cloned().ok_or_else(Failure::password_needed);
     let (mechanism, username, secret, authzid) = match &mail.login {
-        MailLogin::Password => (CellMechanism::Plain, user, secret.clone(), None),
+        MailLogin::Password => (CellMechanism::Plain, user, given()?, None),
         MailLogin::Master { username, password } => {
             let secret = SecretText::new(password.expose().clone());
             (CellMechanism::Plain, username.clone(), secret, Some(user))
         }
-        MailLogin::ZimbraToken => (CellMechanism::ZimbraToken, user, secret.clone(), None),
+        MailLogin::ZimbraToken => (CellMechanism::ZimbraToken, user, given()?, None),
     };
-    CellAccount { mechanism, username, secret, authzid }
+    Ok(CellAccount { mechanism, username, secret, authzid })
 }
 
 fn id_fields(visit: &Visit, mail: &CellMail) -> Vec<(String, String)> {
@@ -363,6 +368,8 @@ where
     }
 }
 
+/// A reason: the user came by a certificate or a token.
+pub(super) const PASSWORD_NEEDED: &str = "password_needed";
 /// The one chosen and one other.
 const ENDPOINTS_MAX: usize = 2;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);

@@ -46,6 +46,8 @@ pub(super) struct Visit {
     pub(super) name: String,
     /// What the handshake came to.
     pub(super) tls: Negotiated,
+    /// Whose certificate the client showed in it.
+    pub(super) holder: Option<Address>,
 }
 
 /// How a dialogue ended.
@@ -73,7 +75,7 @@ pub(crate) async fn serve(
         MailProtocol::Submission => app.cells.learnt(offer.protocol).extensions,
         _ => Extensions::default(),
     };
-    let visit = Visit { app, snapshot, peer, offer, extensions, name, tls: Negotiated::default() };
+    let visit = Visit { app, snapshot, peer, offer, extensions, name, tls: Negotiated::default(), holder: None };
     match offer.protocol {
         MailProtocol::Imap => Box::pin(serve_by::<ImapDialogue>(stream, visit, seat)).await,
         MailProtocol::Pop3 => Box::pin(serve_by::<Pop3Dialogue>(stream, visit, seat)).await,
@@ -96,9 +98,10 @@ async fn serve_by<D: Offered>(mut stream: TcpStream, mut visit: Visit, seat: Sea
         visit.closed(reason);
         return;
     }
-    let config = visit.snapshot.tls.mail(visit.offer.protocol);
+    let config = visit.snapshot.tls.mail(visit.offer.protocol, &visit.peer.listener);
     let Some(mut stream) = Box::pin(handshake(stream, &visit.peer, config)).await else { return };
     visit.tls = Negotiated::of(stream.get_ref().1);
+    visit.see_certificate(stream.get_ref().1);
     // A fresh dialogue and a fresh buffer: nothing said before TLS counts (RFC 9051 §6.2.1).
     let mut input = InputBuf::new();
     let step = match tls {

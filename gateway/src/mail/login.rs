@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
-use guichet_auth::{Attempt, AuthMethod, Decision, DenyReason, Identity, Outcome, Protocol, Source, UnavailableReason};
-use guichet_config::{Address, CellId, MailProtocol, Secret};
-use guichet_proto::{Answer, Credential, LoginRequest, SecretText};
+use guichet_auth::{Decision, DenyReason, Identity, Protocol, UnavailableReason};
+use guichet_config::{Address, CellId, MailProtocol};
+use guichet_proto::{Answer, Credential, LoginRequest};
 use tokio::time::Instant;
 
 use super::{
     cell::{self, OpenCell},
     driver::Visit,
     live::{Crowded, Place},
+    proof::{self, Decided},
 };
 use crate::{
     placement::{Placed, Unsettled},
@@ -50,12 +51,11 @@ pub(super) async fn login(
     let began = Instant::now();
     let password = match &request.credential {
         Credential::Password(password) => Some(password),
-        // No listener offers a mechanism that carries one of these.
         Credential::Token(_) | Credential::Certificate => None,
     };
-    let outcome = decide(visit, &request, password).await;
-    let address: Option<Address> = request.username.parse().ok();
+    let Decided { outcome, method, address } = proof::decide(visit, &request).await;
     event::LoginDecided {
+        method,
         protocol: protocol(visit),
         session: &visit.name,
         client: visit.peer.client,
@@ -74,7 +74,6 @@ pub(super) async fn login(
         }
         Decision::Unavailable(_) => return Err(Answer::Unavailable),
     };
-    let Some(password) = password else { return Err(Answer::Denied) };
     let (relays, limits) = (&visit.app.relays, &visit.snapshot.config.limits);
     if let Some(crowded) = relays.crowded(&identity.address, visit.peer.client, limits) {
         return Err(turned_away(visit, &identity, crowded));
@@ -87,6 +86,9 @@ pub(super) async fn login(
             Err(failure) => {
                 let cell::Failure { reason, detail } = &failure;
                 event::CellLoginFailed { session: &visit.name, identity: &identity, cell: &id, reason, detail }.emit();
+                if *reason == cell::PASSWORD_NEEDED {
+                    return Err(Answer::PasswordNeeded);
+                }
                 if std::mem::replace(&mut looked_again, true) || !failure.by_cell() {
                     // The directory said yes: whatever the cell says, the password is not wrong.
                     return Err(Answer::Unavailable);
@@ -156,23 +158,7 @@ fn turned_away(visit: &Visit, identity: &Identity, crowded: Crowded) -> Answer {
     Answer::Crowded
 }
 
-async fn decide(visit: &Visit, request: &LoginRequest, password: Option<&SecretText>) -> Outcome {
-    let (None, Some(password)) = (&request.authzid, password) else {
-        // Nobody acts for another here.
-        return Outcome { decision: Decision::Deny(DenyReason::BadCredential), source: Source::Rule };
-    };
-    let password = Secret::new(password.expose().to_owned());
-    let attempt = Attempt {
-        username: &request.username,
-        password: &password,
-        protocol: protocol(visit),
-        method: AuthMethod::Password,
-        source: visit.peer.client.ip(),
-    };
-    visit.snapshot.authenticator.decide(&attempt).await
-}
-
-fn protocol(visit: &Visit) -> Protocol {
+pub(super) fn protocol(visit: &Visit) -> Protocol {
     match visit.offer.protocol {
         MailProtocol::Imap => Protocol::Imap,
         MailProtocol::Pop3 => Protocol::Pop3,

@@ -35,6 +35,9 @@ impl Offer {
             MailMechanism::Command => Mechanism::Login,
             MailMechanism::Plain => Mechanism::Plain,
             MailMechanism::Login => Mechanism::SaslLogin,
+            MailMechanism::XOAuth2 => Mechanism::XOAuth2,
+            MailMechanism::OAuthBearer => Mechanism::OAuthBearer,
+            MailMechanism::External => Mechanism::External,
         };
         let line_ends = match data_lines {
             DataLines::Reject => LineEnds::Reject,

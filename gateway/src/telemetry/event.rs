@@ -9,7 +9,7 @@ use std::{
 };
 
 use guichet_auth::{
-    Decision, Identity, Outcome, Protocol,
+    AuthMethod, Decision, Identity, Outcome, Protocol,
     availability::IdpState,
     placement::{Stage, Wave},
     store::DrainTarget,
@@ -88,16 +88,42 @@ impl Handshake<'_> {
     }
 }
 
-/// A password was decided.
+/// A client certificate or a bearer token proves nothing.
+#[derive(Debug)]
+pub struct ProofRefused<'a> {
+    /// Which of them.
+    pub method: AuthMethod,
+    /// By which protocol.
+    pub protocol: Protocol,
+    /// Names the connection.
+    pub session: &'a str,
+    /// From where.
+    pub client: SocketAddr,
+    /// The check that failed.
+    pub reason: &'static str,
+}
+
+impl ProofRefused<'_> {
+    /// Logs and counts.
+    pub fn emit(&self) {
+        let method = self.method.method().as_str();
+        METRICS.auth_proof_refusals.with_label_values(&[method, self.reason]).inc();
+        info!(session = self.session, protocol = self.protocol.as_str(), client = %self.client, method, reason = self.reason, "A certificate or token proves nothing.");
+    }
+}
+
+/// A login was decided.
 #[derive(Debug)]
 pub struct LoginDecided<'a> {
+    /// What was shown.
+    pub method: AuthMethod,
     /// By which protocol.
     pub protocol: Protocol,
     /// Names the connection or request in other lines.
     pub session: &'a str,
     /// From where.
     pub client: SocketAddr,
-    /// The address typed, when it is one. Anything else may be a password typed into the wrong field.
+    /// The address proven or typed, when it is one. Anything else may be a password typed into the wrong field.
     pub address: Option<&'a guichet_config::Address>,
     /// How it ended.
     pub outcome: &'a Outcome,
@@ -115,10 +141,18 @@ impl LoginDecided<'_> {
         };
         let label = if reason.is_empty() { decision } else { reason };
         let source = self.outcome.source.as_str();
-        METRICS.auth_decisions.with_label_values(&[self.protocol.as_str(), label, source]).inc();
+        let (method, protocol) = (self.method.method().as_str(), self.protocol.as_str());
+        METRICS.auth_decisions.with_label_values(&[method, protocol, label, source]).inc();
         METRICS.auth_decision_seconds.with_label_values(&[source]).observe(self.took.as_secs_f64());
         let user = self.address.map(guichet_config::Address::as_str).unwrap_or_default();
-        info!(session = self.session, protocol = self.protocol.as_str(), client = %self.client, user, decision, reason, source, "A password login was decided.");
+        match self.method {
+            AuthMethod::Password | AuthMethod::Fallback => {
+                info!(session = self.session, protocol, client = %self.client, method, user, decision, reason, source, "A password login was decided.");
+            }
+            AuthMethod::Certificate | AuthMethod::Token => {
+                info!(session = self.session, protocol, client = %self.client, method, user, decision, reason, source, "A login without a password was decided.");
+            }
+        }
     }
 }
 
@@ -132,7 +166,7 @@ pub struct CellLoginFailed<'a> {
     /// Where.
     pub cell: &'a CellId,
     /// `no_endpoint`, `no_source`, `drained`, `connect`, `temporary`, `elsewhere`, `refused`, `protocol`, `bye`, `deadline`; or
-    /// `token_no_key`, `token_away`, `token_garbage`, `token_refused`, `token_held` when the cell gave no auth token.
+    /// `password_needed` when the user gave none; or `token_no_key`, `token_away`, `token_garbage`, `token_refused`, `token_held` when the cell gave no auth token.
     pub reason: &'static str,
     /// The chain of causes.
     pub detail: &'a str,

@@ -38,6 +38,7 @@ pub struct Metrics {
 
     pub auth_decisions: IntCounterVec,
     pub auth_decision_seconds: HistogramVec,
+    pub auth_proof_refusals: IntCounterVec,
     pub session_opened: IntCounterVec,
     pub session_refused: IntCounterVec,
 
@@ -104,8 +105,9 @@ impl Metrics {
             tls_certificate_not_after: gauges(&r, "guichet_tls_certificate_not_after_seconds", "End of validity, Unix time.", &["certificate"]),
             tls_certificate_reloads: counters(&r, "guichet_tls_certificate_reloads_total", "Changes seen in the certificate folder.", &["result"]),
 
-            auth_decisions: counters(&r, "guichet_auth_decisions_total", "Password decisions.", &["protocol", "decision", "source"]),
-            auth_decision_seconds: histograms(&r, "guichet_auth_decision_seconds", "Time of password decisions.", &["source"]),
+            auth_decisions: counters(&r, "guichet_auth_decisions_total", "Decisions on logins by password, certificate and token.", &["method", "protocol", "decision", "source"]),
+            auth_decision_seconds: histograms(&r, "guichet_auth_decision_seconds", "Time of these decisions.", &["source"]),
+            auth_proof_refusals: counters(&r, "guichet_auth_proof_refusals_total", "Client certificates and bearer tokens that prove nothing, by the check that failed.", &["method", "reason"]),
             session_opened: counters(&r, "guichet_session_opened_total", "Browser sessions opened.", &["method"]),
             session_refused: counters(&r, "guichet_session_refused_total", "Session cookies not accepted.", &["reason"]),
 

@@ -70,31 +70,34 @@ pub fn server_name(tls: &CellTls, endpoint: &Endpoint) -> Result<ServerName<'sta
 /// # Errors
 /// The file cannot be used; without one: the system has no roots.
 pub fn client_config(roots: Option<&Path>) -> Result<Arc<ClientConfig>, CertificateProblem> {
-    let mut store = RootCertStore::empty();
-    match roots {
-        Some(file) => {
-            let problem = |message: String| CertificateProblem { file: file.to_owned(), message };
-            let bytes = std::fs::read(file).map_err(|e| problem(format!("it cannot be read: {e}")))?;
-            for one in CertificateDer::pem_slice_iter(&bytes) {
-                let one = one.map_err(|_| problem("it is not PEM".to_owned()))?;
-                store.add(one).map_err(|e| problem(format!("a certificate cannot be a root: {e}")))?;
-            }
-            if store.is_empty() {
-                return Err(problem("it holds no certificate".to_owned()));
-            }
-        }
+    let store = match roots {
+        Some(file) => root_store(file)?,
         None => {
+            let mut store = RootCertStore::empty();
             store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
             if store.is_empty() {
                 let message = "the system has no root certificates".to_owned();
                 return Err(CertificateProblem { file: PathBuf::from("/etc/ssl/certs"), message });
             }
+            store
         }
-    }
+    };
     let config = ClientConfig::builder_with_provider(PROVIDER.clone())
         .with_protocol_versions(&[&TLS13, &TLS12])
         .expect("the provider has suites for both versions")
         .with_root_certificates(store)
         .with_no_client_auth();
     Ok(Arc::new(config))
+}
+
+/// The certificates of a file, as roots; at least one.
+pub(super) fn root_store(file: &Path) -> Result<RootCertStore, CertificateProblem> {
+    let problem = |message: String| CertificateProblem { file: file.to_owned(), message };
+    let bytes = std::fs::read(file).map_err(|e| problem(format!("it cannot be read: {e}")))?;
+    let mut store = RootCertStore::empty();
+    for one in CertificateDer::pem_slice_iter(&bytes) {
+        let one = one.map_err(|_| problem("it is not PEM".to_owned()))?;
+        store.add(one).map_err(|e| problem(format!("a certificate cannot be a root: {e}")))?;
+    }
+    if store.is_empty() { Err(problem("it holds no certificate".to_owned())) } else { Ok(store) }
 }

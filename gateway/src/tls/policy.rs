@@ -9,7 +9,9 @@ use guichet_config::TlsProfile;
 use rustls::{
     NamedGroup, ProtocolVersion, ServerConfig, ServerConnection, SupportedCipherSuite,
     crypto::{CryptoProvider, aws_lc_rs},
-    server::{NoServerSessionStorage, ProducesTickets, ResolvesServerCert},
+    server::{
+        NoServerSessionStorage, ProducesTickets, ResolvesServerCert, WebPkiClientVerifier, danger::ClientCertVerifier,
+    },
     version::{TLS12, TLS13},
 };
 
@@ -35,12 +37,13 @@ pub static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
     })
 });
 
-/// A server configuration under the policy.
+/// A server configuration under the policy. `clients`: asks for client certificates.
 pub fn server_config(
     profile: TlsProfile,
     certificates: Arc<dyn ResolvesServerCert>,
     tickets: Arc<dyn ProducesTickets>,
     alpn: &[&[u8]],
+    clients: Option<Arc<dyn ClientCertVerifier>>,
 ) -> Arc<ServerConfig> {
     let versions: &[_] = match profile {
         TlsProfile::Anssi => &[&TLS13, &TLS12],
@@ -49,7 +52,7 @@ pub fn server_config(
     let mut config = ServerConfig::builder_with_provider(PROVIDER.clone())
         .with_protocol_versions(versions)
         .expect("the provider has suites for both versions")
-        .with_no_client_auth()
+        .with_client_cert_verifier(clients.unwrap_or_else(WebPkiClientVerifier::no_client_auth))
         .with_cert_resolver(certificates);
     config.ignore_client_order = true;
     config.require_ems = true;

@@ -9,6 +9,7 @@ mod mail;
 mod maintenance;
 mod moves;
 mod placement;
+mod proofs;
 mod reload;
 mod sources;
 mod submission;

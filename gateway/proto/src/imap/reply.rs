@@ -85,6 +85,7 @@ pub(crate) fn refusal(answer: &Answer) -> &'static str {
         Answer::Limited => "[LIMIT] Too many attempts, try again later",
         Answer::Held => "[UNAVAILABLE] The mailbox is being moved, try again in a minute",
         Answer::Crowded => "[LIMIT] Too many sessions of this account are open",
+        Answer::PasswordNeeded => "[CONTACTADMIN] This mailbox opens to its password only, log in with it",
         Answer::Unavailable | Answer::Opened { .. } => UNAVAILABLE,
     }
 }

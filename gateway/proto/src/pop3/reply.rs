@@ -81,6 +81,8 @@ pub(crate) fn refusal(answer: &Answer) -> &'static str {
         Answer::Held => "[SYS/TEMP] The mailbox is being moved, try again in a minute",
         // RFC 2449 §8.1.2: the password was right, and somebody else is at the mailbox.
         Answer::Crowded => "[IN-USE] Too many sessions of this account are open",
+        // RFC 3206 §4: somebody must do something before this can work.
+        Answer::PasswordNeeded => "[SYS/PERM] This mailbox opens to its password only, log in with it",
         Answer::Unavailable | Answer::Opened { .. } => UNAVAILABLE,
     }
 }

@@ -88,6 +88,7 @@ impl Refusal {
     pub(crate) const HELD: Self =
         Self { code: "(TRYLATER) ", text: "The mailbox is being moved, try again in a minute" };
     pub(crate) const CROWDED: Self = Self { code: "(TRYLATER) ", text: "Too many sessions of this account are open" };
+    pub(crate) const PASSWORD_NEEDED: Self = Self::plain("This mailbox opens to its password only, log in with it");
     pub(crate) const ENCRYPT_NEEDED: Self = Self { code: "(ENCRYPT-NEEDED) ", text: "Start TLS first" };
     pub(crate) const AUTH_TOO_WEAK: Self = Self { code: "(AUTH-TOO-WEAK) ", text: "The mechanism is not offered" };
 
@@ -103,6 +104,7 @@ impl Refusal {
             Answer::Limited => Self::LIMITED,
             Answer::Held => Self::HELD,
             Answer::Crowded => Self::CROWDED,
+            Answer::PasswordNeeded => Self::PASSWORD_NEEDED,
             Answer::Unavailable | Answer::Opened { .. } => Self::UNAVAILABLE,
         }
     }

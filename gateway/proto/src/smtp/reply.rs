@@ -17,4 +17,6 @@ pub(crate) const INVALID_CREDENTIALS: &str = "535 5.7.8 Authentication credentia
 pub(crate) const UNAVAILABLE: &str = "454 4.7.0 Login is not possible now, try again later";
 /// RFC 3463 §3.4: the system is not accepting, for a while.
 pub(crate) const HELD: &str = "451 4.3.2 The mailbox is being moved, try again in a minute";
+/// RFC 4954 §4, RFC 3463 §3.8: this mechanism does not work for this user.
+pub(crate) const PASSWORD_NEEDED: &str = "504 5.7.4 This account opens to its password only, log in with it";
 pub(crate) const TLS_IS_UP: &str = "503 5.5.1 TLS is already up";

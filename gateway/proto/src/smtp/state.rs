@@ -148,6 +148,7 @@ impl Dialogue for SubmissionDialogue {
                 replies.line("421 4.7.0 Too many sessions of this account are open");
                 return Step::Close { reply: replies.0, reason: CloseReason::TooManySessions };
             }
+            Answer::PasswordNeeded => reply::PASSWORD_NEEDED,
             Answer::Unavailable | Answer::Opened { .. } => reply::UNAVAILABLE,
         });
         match session.failed(&mut replies) {

@@ -133,6 +133,11 @@ fn refusals_do_not_tell_a_wrong_password_from_a_locked_account() {
         Client::tls(),
         "C: a LOGIN alice secret\nA: held\nS: a NO [UNAVAILABLE] The mailbox is being moved, try again in a minute",
     );
+    play(
+        Client::tls(),
+        "C: a LOGIN alice secret\nA: password_needed\nS: a NO [CONTACTADMIN] This mailbox opens to its password only, log in with it\n\
+         C: b NOOP\nS: b OK NOOP completed",
+    );
 }
 
 #[test]
