@@ -43,7 +43,7 @@ pub struct Snapshot {
     /// Password logins, and the accounts of the others.
     pub authenticator: Arc<Authenticator>,
     /// Whose a bearer token is.
-    pub tokens: Arc<dyn VerifyToken>,
+    pub bearers: Arc<dyn VerifyToken>,
     /// Our side of SAML, when a tenant has an IdP.
     pub sp: Option<Arc<ServiceProvider>>,
     /// The other sides.
@@ -241,7 +241,7 @@ pub(crate) fn make_snapshot(
     let keys = store.seal_keys(now).context("session keys")?;
     Ok(Snapshot {
         authenticator: Arc::new(authenticator),
-        tokens: issuers,
+        bearers: issuers,
         sp,
         idps,
         sealer: Arc::new(Sealer::new(keys, &config.public.hostname)),

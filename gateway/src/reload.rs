@@ -136,7 +136,7 @@ impl Snapshot {
         Self {
             config: self.config.clone(),
             authenticator: self.authenticator.clone(),
-            tokens: self.tokens.clone(),
+            bearers: self.bearers.clone(),
             sp: self.sp.clone(),
             idps: self.idps.clone(),
             sealer: self.sealer.clone(),

@@ -80,7 +80,8 @@ struct Issuer {
 
 impl Issuer {
     fn new(house: &House, folder: &Path, name: &str) -> Self {
-        let key = house.world.pki().saml(&format!("issuer-{name}")).key;
+        let whose = folder.file_name().and_then(|name| name.to_str()).expect("a name");
+        let key = house.world.pki().saml(&format!("{whose}-{name}")).key;
         let issuer = Self { key, keys: folder.join(format!("{name}.jwks")) };
         issuer.publish(&issuer.keys);
         issuer

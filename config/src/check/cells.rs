@@ -21,6 +21,9 @@ impl Check {
                 self.problem(&key, "the cell speaks nothing", format!("add [{key}.web] or [{key}.imap]"));
             }
             let web = file.web.as_ref().map_or(Some(None), |web| self.cell_web(&format!("{key}.web"), web).map(Some));
+            if file.zimbra.is_none() && file.web.as_ref().is_some_and(|web| web.entry.zimbra_preauth.is_some()) {
+                self.no_tokens(&format!("{key}.web.entry.zimbra_preauth"), &key);
+            }
             let mail = self.cell_mails(&key, file);
             let relay = file
                 .relay
@@ -125,11 +128,19 @@ impl Check {
         if file.tls.is_none() {
             self.plaintext(key, endpoints.as_deref(), file.dangerous_plaintext, &format!("[{key}.tls]"));
         }
-        let entry = match &file.entry.identity_headers {
-            Some(headers) => self.identity_key(&format!("{key}.entry.identity_headers.key_file"), &headers.key_file),
-            None => {
+        let entry = match (&file.entry.identity_headers, &file.entry.zimbra_preauth) {
+            (Some(headers), None) => {
+                self.identity_key(&format!("{key}.entry.identity_headers.key_file"), &headers.key_file)
+            }
+            (None, Some(_)) => Some(WebEntry::ZimbraPreauth),
+            (None, None) => {
                 let hint = format!("add [{key}.entry.identity_headers]");
                 self.problem(&format!("{key}.entry"), "no way for a logged-in user to enter the cell", hint);
+                None
+            }
+            (Some(_), Some(_)) => {
+                let hint = "keep one of `identity_headers` and `zimbra_preauth`".to_owned();
+                self.problem(&format!("{key}.entry"), "two ways to enter the cell", hint);
                 None
             }
         };
@@ -256,8 +267,12 @@ impl Check {
             let hint = "use `master` or `password`".to_owned();
             self.problem(key, format!("{} takes no auth token", protocol.title()), hint);
         } else if cell.zimbra.is_none() {
-            self.problem(key, "the cell gives no auth tokens", format!("add [{cell_key}.zimbra]"));
+            self.no_tokens(key, cell_key);
         }
+    }
+
+    fn no_tokens(&mut self, key: &str, cell_key: &str) {
+        self.problem(key, "the cell gives no auth tokens", format!("add [{cell_key}.zimbra]"));
     }
 
     fn cell_zimbra(&mut self, key: &str, file: &file::CellZimbra) -> Option<CellZimbra> {

@@ -85,6 +85,8 @@ pub enum WebEntry {
         /// HMAC key shared with the cell, at least 32 bytes.
         key: Secret<Vec<u8>>,
     },
+    /// The cookie `ZM_AUTH_TOKEN` with an auth token; the cell has a [`CellZimbra`].
+    ZimbraPreauth,
 }
 
 /// `[cell.NAME.imap]`, `pop3`, `submission`, `sieve`

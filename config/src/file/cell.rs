@@ -84,7 +84,14 @@ pub(crate) struct CellTls {
 pub(crate) struct WebEntry {
     /// By signed headers: `Remote-User` and `Guichet-Identity`.
     pub(crate) identity_headers: Option<IdentityHeaders>,
+    /// By an auth token of `[cell.NAME.zimbra]`, which the browser never sees.
+    pub(crate) zimbra_preauth: Option<ZimbraPreauth>,
 }
+
+/// Entry by auth token of a Zimbra cell; it has no settings.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ZimbraPreauth {}
 
 /// Entry by signed headers.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]

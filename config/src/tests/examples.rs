@@ -44,7 +44,7 @@ fn the_minimal_example_has_defaults_for_the_rest() {
 
     let cell = &config.cells[&"main".parse().unwrap()];
     let web = cell.web.as_ref().unwrap();
-    let WebEntry::IdentityHeaders { key } = &web.entry;
+    let WebEntry::IdentityHeaders { key } = &web.entry else { panic!("signed headers") };
     assert_eq!((key.expose().len(), web.tls.is_none()), (32, true));
     let imap = &cell.mail[&MailProtocol::Imap];
     assert!(matches!((&imap.tls, &imap.login), (CellMailTls::Plain, MailLogin::Password)));
@@ -132,11 +132,8 @@ fn logins_without_a_password_are_offered_where_there_is_something_to_prove_them(
     );
     copy.edit("fleet.toml", "login.zimbra_token = {}", "");
     let report = copy.report();
-    assert_eq!(
-        report.lines().next().unwrap(),
-        "fleet.toml:128:16: listener.imap.certified: no cell can be entered by IMAP without the user's password",
-        "{report}"
-    );
+    let complaint = ":16: listener.imap.certified: no cell can be entered by IMAP without the user's password";
+    assert!(report.lines().next().unwrap().ends_with(complaint), "{report}");
     let minimal = Copy::of("minimal.toml");
     minimal.edit(
         "minimal.toml",

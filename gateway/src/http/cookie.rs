@@ -52,24 +52,44 @@ pub(crate) fn is_ours(name: &str) -> bool {
     start.is_some_and(|start| start.eq_ignore_ascii_case(SESSION))
 }
 
-/// Appends the cookies of a `Cookie` field that are not ours, `; ` between them.
-pub(crate) fn push_without_ours(field: &[u8], kept: &mut Vec<u8>) {
+/// Whether a cookie opens a Zimbra cell: between that cell and us only, where we enter it by token.
+pub(crate) fn is_zimbra(name: &str) -> bool {
+    name.eq_ignore_ascii_case(ZIMBRA)
+}
+
+/// Appends the cookies of a `Cookie` field but those of which `out` holds, `; ` between them.
+pub(crate) fn push_without(field: &[u8], kept: &mut Vec<u8>, out: impl Fn(&str) -> bool) {
     for pair in field.split(|byte| *byte == b';').map(<[u8]>::trim_ascii).filter(|pair| !pair.is_empty()) {
         let name = pair.split(|byte| *byte == b'=').next().unwrap_or_default().trim_ascii();
-        if !std::str::from_utf8(name).is_ok_and(is_ours) {
-            if !kept.is_empty() {
-                kept.extend_from_slice(b"; ");
-            }
-            kept.extend_from_slice(pair);
+        if !std::str::from_utf8(name).is_ok_and(&out) {
+            push(pair, kept);
         }
     }
 }
 
-/// Whether a `Set-Cookie` of a cell tries to set one of ours.
-pub(crate) fn sets_ours(field: &[u8]) -> bool {
-    let name = field.split(|byte| *byte == b'=' || *byte == b';').next().unwrap_or_default().trim_ascii();
-    std::str::from_utf8(name).is_ok_and(is_ours)
+/// Appends a pair, `; ` in front of it when it is not the first.
+pub(crate) fn push(pair: &[u8], kept: &mut Vec<u8>) {
+    if !kept.is_empty() {
+        kept.extend_from_slice(b"; ");
+    }
+    kept.extend_from_slice(pair);
 }
+
+/// Whether a `Set-Cookie` of a cell sets a cookie of which `which` holds.
+pub(crate) fn sets(field: &[u8], which: impl Fn(&str) -> bool) -> bool {
+    let name = field.split(|byte| *byte == b'=' || *byte == b';').next().unwrap_or_default().trim_ascii();
+    std::str::from_utf8(name).is_ok_and(which)
+}
+
+/// Whether a `Set-Cookie` only takes a cookie away: without a value, as Zimbra does, or with no time to live.
+pub(crate) fn clears(field: &[u8]) -> bool {
+    let mut parts = field.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+    let value = parts.next().and_then(|pair| pair.splitn(2, |byte| *byte == b'=').nth(1)).unwrap_or_default();
+    matches!(value.trim_ascii(), b"" | b"\"\"") || parts.any(|part| part.eq_ignore_ascii_case(b"max-age=0"))
+}
+
+/// What a Zimbra cell knows a logged-in browser by.
+pub(crate) const ZIMBRA: &str = "ZM_AUTH_TOKEN";
 
 /// More than any browser sends for one host.
 const PAIRS_MAX: usize = 200;
@@ -89,18 +109,29 @@ mod tests {
     fn the_cell_never_sees_our_cookies() {
         let field = b"a=1; __Host-guichet=secret; __host-guichet-login-00=s;b=2; __Host-guichet-lang=fr";
         let mut kept = Vec::new();
-        push_without_ours(field, &mut kept);
+        push_without(field, &mut kept, is_ours);
         assert_eq!(kept, b"a=1; b=2");
-        push_without_ours(b"__Host-guichet=secret", &mut kept);
-        push_without_ours(b"ZM_AUTH=1", &mut kept);
-        assert_eq!(kept, b"a=1; b=2; ZM_AUTH=1");
+        push_without(b"__Host-guichet=secret", &mut kept, is_ours);
+        push_without(b"ZM_AUTH_TOKEN=1", &mut kept, is_ours);
+        push_without(b"zm_auth_token=2; c=3", &mut kept, is_zimbra);
+        assert_eq!(kept, b"a=1; b=2; ZM_AUTH_TOKEN=1; c=3");
     }
 
     #[test]
     fn the_cell_cannot_set_our_cookies() {
-        assert!(sets_ours(b"__Host-guichet=forged; Path=/"));
-        assert!(sets_ours(b" __HOST-GUICHET-login-1=forged"));
-        assert!(!sets_ours(b"JSESSIONID=__Host-guichet"));
+        assert!(sets(b"__Host-guichet=forged; Path=/", is_ours));
+        assert!(sets(b" __HOST-GUICHET-login-1=forged", is_ours));
+        assert!(!sets(b"JSESSIONID=__Host-guichet", is_ours));
+    }
+
+    #[test]
+    fn a_cookie_is_taken_away_or_set() {
+        for gone in
+            ["ZM_AUTH_TOKEN=; Path=/", "ZM_AUTH_TOKEN=\"\"", "ZM_AUTH_TOKEN", "ZM_AUTH_TOKEN=x; Path=/; Max-Age=0"]
+        {
+            assert!(clears(gone.as_bytes()) && sets(gone.as_bytes(), is_zimbra), "{gone}");
+        }
+        assert!(!clears(b"ZM_AUTH_TOKEN=0_a=; Path=/; Max-Age=01"));
     }
 
     #[test]

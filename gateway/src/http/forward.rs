@@ -24,7 +24,7 @@ use super::{
     Session, header as fields, login,
     page::wants_html,
     pool::Key,
-    service::{Ctx, TRIES_MAX, Web, client_of, lang_of},
+    service::{Ctx, Web, client_of, lang_of},
 };
 
 /// What is left to do for one exchange.
@@ -75,8 +75,13 @@ impl Web {
             }
             match self.connect(ctx).await {
                 Ok(stream) => return Ok((key, stream, false)),
-                Err(error) if ctx.unconnected(&error) => {}
-                Err(error) => return Err(error),
+                Err(error) => {
+                    ctx.failed(&error);
+                    // Nothing was sent: another endpoint may take it, whatever the method.
+                    if ctx.tries >= TRIES_MAX {
+                        return Err(error);
+                    }
+                }
             }
         }
     }
@@ -141,6 +146,7 @@ impl Web {
             if switches && !(exchange.upgrade && cell.was_upgraded()) {
                 return Err(unasked_switch());
             }
+            ctx.hear(head).await;
             answer_head(session, head, *ended, ctx)?;
             // A small answer leaves whole, in one write.
             while !switches && tasks.len() < TASKS_MAX && !tasks.last().is_some_and(HttpTask::is_end) {
@@ -151,6 +157,7 @@ impl Web {
                         if head.status == StatusCode::SWITCHING_PROTOCOLS {
                             return Err(unasked_switch());
                         }
+                        ctx.hear(&head).await;
                         answer_head(session, &mut head, ended, ctx)?;
                         tasks.push(HttpTask::Header(head, ended));
                     }
@@ -267,7 +274,7 @@ fn answer_head(session: &Session, head: &mut ResponseHeader, ended: bool, ctx: &
         head.set_version(Version::HTTP_11);
         head.insert_header(header::TRANSFER_ENCODING, "chunked")?;
     }
-    fields::clean_response(head, status == StatusCode::SWITCHING_PROTOCOLS);
+    fields::clean_response(head, status == StatusCode::SWITCHING_PROTOCOLS, ctx.by_token());
     if !status.is_informational()
         && let Some(set_cookie) = ctx.renewed.take()
     {
@@ -327,6 +334,8 @@ fn is_connect_failure(kind: &ErrorType) -> bool {
     )
 }
 
+/// First try and one more.
+const TRIES_MAX: u8 = 2;
 /// Gathered into one write.
 const TASKS_MAX: usize = 4;
 /// One write to a cell that does not read.

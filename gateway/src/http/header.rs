@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use pingora::{
     Result,
     http::{RequestHeader, ResponseHeader},
@@ -16,10 +16,21 @@ pub(crate) struct Told<'a> {
     pub(crate) client: IpAddr,
     /// Our public host, with its port when it is not 443.
     pub(crate) host: &'a str,
-    /// The user's address.
-    pub(crate) user: &'a str,
-    /// The signed word about the user.
-    pub(crate) token: HeaderValue,
+    /// Who the user is.
+    pub(crate) word: Word<'a>,
+}
+
+/// How a cell is told who the user is.
+pub(crate) enum Word<'a> {
+    /// `Remote-User` and `Guichet-Identity`.
+    Signed {
+        /// The user's address.
+        user: &'a str,
+        /// The signed word about the user.
+        token: HeaderValue,
+    },
+    /// A Zimbra's auth token, in its cookie.
+    Zimbra(&'a str),
 }
 
 /// The head the cell gets for a client's: what a client may not say is left out, what we know is set. `upgrade`: the
@@ -47,20 +58,23 @@ pub(crate) fn for_cell(head: &RequestHeader, told: &Told<'_>, upgrade: bool) -> 
     if upgrade {
         set(&mut cells, header::CONNECTION, HeaderValue::from_static("Upgrade"));
     }
-    if let Some(cookies) = cookies(&head.headers) {
+    if let Some(cookies) = cookies(&head.headers, &told.word) {
         set(&mut cells, header::COOKIE, cookies);
     }
     set(&mut cells, header::HOST, told.host);
     set(&mut cells, X_FORWARDED_FOR, told.client.to_string());
     set(&mut cells, X_FORWARDED_PROTO, HeaderValue::from_static("https"));
     set(&mut cells, X_FORWARDED_HOST, told.host);
-    set(&mut cells, REMOTE_USER, told.user);
-    set(&mut cells, GUICHET_IDENTITY, told.token.clone());
+    if let Word::Signed { user, token } = &told.word {
+        set(&mut cells, REMOTE_USER, *user);
+        set(&mut cells, GUICHET_IDENTITY, token.clone());
+    }
     Ok(cells)
 }
 
-/// Makes a cell's response head the client's. `upgrade`: the response switches protocols.
-pub(crate) fn clean_response(head: &mut ResponseHeader, upgrade: bool) {
+/// Makes a cell's response head the client's. `upgrade`: the response switches protocols. `zimbra`: the cell is entered by
+/// token, and its cookie goes no further.
+pub(crate) fn clean_response(head: &mut ResponseHeader, upgrade: bool, zimbra: bool) {
     let nominated = nominated(&head.headers);
     // `Connection` of an upgrade is the engine's own.
     let doomed = |name: &HeaderName| {
@@ -72,10 +86,11 @@ pub(crate) fn clean_response(head: &mut ResponseHeader, upgrade: bool) {
     for name in &names {
         head.remove_header(name);
     }
-    if head.headers.get_all(header::SET_COOKIE).iter().any(|value| cookie::sets_ours(value.as_bytes())) {
+    let ours = |name: &str| cookie::is_ours(name) || (zimbra && cookie::is_zimbra(name));
+    if head.headers.get_all(header::SET_COOKIE).iter().any(|value| cookie::sets(value.as_bytes(), ours)) {
         let cookies: Vec<HeaderValue> = head.headers.get_all(header::SET_COOKIE).iter().cloned().collect();
         head.remove_header(&header::SET_COOKIE);
-        for value in cookies.into_iter().filter(|value| !cookie::sets_ours(value.as_bytes())) {
+        for value in cookies.into_iter().filter(|value| !cookie::sets(value.as_bytes(), ours)) {
             // Appending what was there before cannot fail.
             let _ = head.append_header(header::SET_COOKIE, value);
         }
@@ -115,11 +130,23 @@ pub(crate) fn is_basic(headers: &HeaderMap) -> bool {
     })
 }
 
-/// The client's cookies but ours. HTTP/2 may split the field (RFC 9113 §8.2.3); an HTTP/1.1 cell gets one.
-fn cookies(headers: &HeaderMap) -> Option<HeaderValue> {
+/// Whether the cell ends the token it was entered with: it takes the cookie away, or wants another login.
+pub(crate) fn ends_token(head: &ResponseHeader) -> bool {
+    let mut cookies = head.headers.get_all(header::SET_COOKIE).iter().map(HeaderValue::as_bytes);
+    head.status == StatusCode::UNAUTHORIZED
+        || cookies.any(|field| cookie::sets(field, cookie::is_zimbra) && cookie::clears(field))
+}
+
+/// The client's cookies but ours, and the token's. HTTP/2 may split the field (RFC 9113 §8.2.3); an HTTP/1.1 cell gets one.
+fn cookies(headers: &HeaderMap, word: &Word<'_>) -> Option<HeaderValue> {
     let mut kept = Vec::new();
+    let zimbra = matches!(word, Word::Zimbra(_));
     for field in headers.get_all(header::COOKIE) {
-        cookie::push_without_ours(field.as_bytes(), &mut kept);
+        let out = |name: &str| cookie::is_ours(name) || (zimbra && cookie::is_zimbra(name));
+        cookie::push_without(field.as_bytes(), &mut kept, out);
+    }
+    if let Word::Zimbra(token) = word {
+        cookie::push(format!("{}={token}", cookie::ZIMBRA).as_bytes(), &mut kept);
     }
     if kept.is_empty() { None } else { HeaderValue::from_maybe_shared(bytes::Bytes::from(kept)).ok() }
 }
@@ -197,8 +224,7 @@ mod tests {
         Told {
             client: "192.0.2.7".parse().unwrap(),
             host: "mail.example",
-            user: "alice@univ.example",
-            token: HeaderValue::from_static("header.claims.tag"),
+            word: Word::Signed { user: "alice@univ.example", token: HeaderValue::from_static("header.claims.tag") },
         }
     }
 
@@ -290,7 +316,7 @@ mod tests {
         ] {
             head.append_header(name, value).unwrap();
         }
-        clean_response(&mut head, false);
+        clean_response(&mut head, false, false);
         for name in ["server", "x-powered-by", "connection"] {
             assert!(head.headers.get(name).is_none(), "{name}");
         }

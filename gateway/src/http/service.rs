@@ -15,7 +15,7 @@ use pingora::{
     Error, ErrorType, Result,
     apps::HttpServerOptions,
     connectors::TransportConnector,
-    http::RequestHeader,
+    http::{RequestHeader, ResponseHeader},
     protocols::{Stream, l4::socket::SocketAddr as PeerAddress},
     upstreams::peer::HttpPeer,
     utils::tls::WrappedX509,
@@ -25,7 +25,7 @@ use rustls::pki_types::{CertificateDer, pem::PemObject};
 use super::{
     Session,
     event::RequestEnded,
-    header::Told,
+    header::{Told, Word, ends_token},
     identity::{self, Sender},
     lang::Lang,
     login,
@@ -37,7 +37,11 @@ use crate::{
     app::{App, Snapshot},
     cell::{Chosen, Service},
     placement::Placed,
-    telemetry::{METRICS, event::LoginHeld},
+    telemetry::{
+        METRICS,
+        event::{CellLoginFailed, LoginHeld},
+    },
+    zimbra::Token,
 };
 
 /// The gateway's behaviour inside the engine.
@@ -73,6 +77,8 @@ struct Route {
     identity: Identity,
     cell: Arc<Cell>,
     chosen: Chosen,
+    /// What opens a Zimbra cell.
+    token: Option<Arc<Token>>,
     /// First use of `chosen` is still to come.
     fresh: bool,
 }
@@ -158,8 +164,20 @@ impl Web {
             ctx.error = Some("no healthy endpoint".to_owned());
             return page(head, login::view::no_cell);
         };
+        let token = match cell.web.as_ref().map(|web| &web.entry) {
+            Some(WebEntry::ZimbraPreauth) => match app.tokens.of(&app, &snapshot, &cell.id, &identity.address).await {
+                Ok(token) => Some(token),
+                Err(error) => {
+                    let (reason, detail) = (error.reason(), &error.to_string());
+                    CellLoginFailed { session: "", identity: &identity, cell: &cell.id, reason, detail }.emit();
+                    ctx.error = Some(error.to_string());
+                    return page(session.req_header(), login::view::no_cell);
+                }
+            },
+            _ => None,
+        };
         ctx.renewed = renewed;
-        ctx.route = Some(Route { identity, cell, chosen, fresh: true });
+        ctx.route = Some(Route { identity, cell, chosen, token, fresh: true });
         if session.is_upgrade_req() {
             // A WebSocket may be silent for as long as it likes.
             session.set_read_timeout(None);
@@ -192,28 +210,38 @@ impl Web {
             None => String::new(),
         };
         let mut peer = HttpPeer::new(route.chosen.address, tls.is_some(), name);
-        peer.options.bind_to = route.chosen.bind_to();
         peer.options.connection_timeout = Some(CONNECT);
         peer.options.total_connection_timeout = Some(CONNECT + Duration::from_secs(2));
         if let Some(file) = tls.and_then(|tls| tls.ca.as_ref()) {
             peer.options.ca = Some(self.roots(file, snapshot.generation)?);
         }
-        self.connector.new_stream(&peer).await.map_err(Error::into_up)
+        for way in route.chosen.ways() {
+            peer.options.bind_to = way;
+            match self.connector.new_stream(&peer).await {
+                // The engine's word for an address that has no port left.
+                Err(error) if *error.etype() == ErrorType::InternalError => route.chosen.source_exhausted(),
+                connected => return connected.map_err(Error::into_up),
+            }
+        }
+        Err(Error::explain(ErrorType::HTTPStatus(503), "no source address has a port left"))
     }
 
     /// What the cell is told of a request.
     pub(super) fn told<'a>(&self, ctx: &'a Ctx, client: IpAddr) -> Result<Told<'a>> {
         let (Some((app, snapshot)), Some(route)) = (&ctx.app, &ctx.route) else { return Err(internal("no route")) };
-        let Some(CellWeb { entry: WebEntry::IdentityHeaders { key }, .. }) = &route.cell.web else {
-            return Err(internal("no web side"));
-        };
         let (generation, now) = (snapshot.generation, app.clock.now());
-        let Some(token) = self.tokens.of(&route.identity, &route.cell.id, key.expose(), generation, now) else {
-            return Err(internal("no identity token"));
+        let word = match (&route.cell.web, &route.token) {
+            (Some(CellWeb { entry: WebEntry::IdentityHeaders { key }, .. }), _) => {
+                let token = self.tokens.of(&route.identity, &route.cell.id, key.expose(), generation, now);
+                token.map(|token| Word::Signed { user: route.identity.address.as_str(), token })
+            }
+            (_, Some(token)) => Some(Word::Zimbra(token.secret.expose())),
+            _ => None,
         };
+        let word = word.ok_or_else(|| internal("no word on the user"))?;
         let origin = &snapshot.config.public.origin;
         let host = origin.strip_prefix("https://").unwrap_or(origin);
-        Ok(Told { client, host, user: route.identity.address.as_str(), token })
+        Ok(Told { client, host, word })
     }
 
     fn roots(&self, file: &PathBuf, generation: u64) -> Result<Roots> {
@@ -254,25 +282,29 @@ impl Ctx {
         Self { app, started: Instant::now(), route: None, renewed: None, body_bytes: 0, tries: 0, error: None }
     }
 
-    /// An endpoint failed an attempt.
+    /// An endpoint failed an attempt, or we did: a status is ours.
     pub(super) fn failed(&mut self, error: &Error) {
-        if let (Some((app, _)), Some(route)) = (&self.app, &self.route) {
+        if let (Some((app, _)), Some(route)) = (&self.app, &self.route)
+            && !matches!(error.etype(), ErrorType::HTTPStatus(_))
+        {
             app.cells.on_failure(&route.cell.id, Service::Web, &route.chosen.endpoint, error.etype().as_str());
         }
         self.tries += 1;
     }
 
-    /// An attempt found no connection. Whether another is worth it: nothing was sent, whatever the method.
-    pub(super) fn unconnected(&mut self, error: &Error) -> bool {
-        if *error.etype() == ErrorType::InternalError
-            && let Some(route) = &self.route
+    /// Whether the cell was entered by token.
+    pub(super) fn by_token(&self) -> bool {
+        self.route.as_ref().is_some_and(|route| route.token.is_some())
+    }
+
+    /// Hears what the cell says of the token it was entered with.
+    pub(super) async fn hear(&self, head: &ResponseHeader) {
+        let entered = self.route.as_ref().and_then(|route| Some((route, route.token.as_ref()?)));
+        if let (Some((route, token)), Some((app, _))) = (entered, &self.app)
+            && ends_token(head)
         {
-            // The engine's word for a source address without a port: our own lack, not the endpoint's.
-            self.tries += 1;
-            return route.chosen.source_exhausted(self.tries.into());
+            app.tokens.forget(&route.cell.id, &route.identity.address, token).await;
         }
-        self.failed(error);
-        self.tries < TRIES_MAX
     }
 
     /// How long the cell may be silent.
@@ -397,8 +429,6 @@ fn internal(what: &'static str) -> Box<Error> {
     Error::explain(ErrorType::InternalError, what)
 }
 
-/// First try and one more.
-pub(super) const TRIES_MAX: u8 = 2;
 const CONNECT: Duration = Duration::from_secs(3);
 /// An HTTP/2 connection without requests.
 const H2_IDLE: Duration = Duration::from_secs(180);

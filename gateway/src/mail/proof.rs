@@ -29,7 +29,7 @@ pub(super) async fn decide(visit: &Visit, request: &LoginRequest) -> Decided {
         }
         Credential::Certificate => by_proof(visit, request, AuthMethod::Certificate, visit.holder.clone()).await,
         Credential::Token(token) => {
-            let verified = visit.snapshot.tokens.verify(token.expose(), visit.app.clock.now());
+            let verified = visit.snapshot.bearers.verify(token.expose(), visit.app.clock.now());
             let holder = verified.map_err(|refusal| visit.refuse_proof(AuthMethod::Token, refusal.as_str())).ok();
             by_proof(visit, request, AuthMethod::Token, holder).await
         }

@@ -165,8 +165,8 @@ pub struct CellLoginFailed<'a> {
     pub identity: &'a Identity,
     /// Where.
     pub cell: &'a CellId,
-    /// `no_endpoint`, `no_source`, `drained`, `connect`, `temporary`, `elsewhere`, `refused`, `protocol`, `bye`, `deadline`, `password_needed`; or
-    /// `token_no_key`, `token_away`, `token_garbage`, `token_refused`, `token_held` when the cell gave no auth token.
+    /// `no_endpoint`, `no_source`, `drained`, `connect`, `temporary`, `elsewhere`, `refused`, `protocol`, `bye`, `deadline`; or
+    /// `password_needed` when the user gave none; or `token_no_key`, `token_away`, `token_garbage`, `token_refused`, `token_held` when the cell gave no auth token.
     pub reason: &'static str,
     /// The chain of causes.
     pub detail: &'a str,

@@ -13,4 +13,4 @@ mod exchange;
 mod preauth;
 mod tokens;
 
-pub(crate) use self::tokens::{TokenError, Tokens};
+pub(crate) use self::tokens::{Token, TokenError, Tokens};

@@ -9,3 +9,4 @@ mod login;
 mod moves;
 mod setup;
 mod world;
+mod zimbra;

@@ -4,7 +4,10 @@ use std::{
     convert::Infallible,
     net::SocketAddr,
     path::Path,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -50,6 +53,9 @@ pub(crate) struct Cell {
     pub(crate) go_on: Notify,
     /// Closes its port.
     pub(crate) stop: Notify,
+    pub(crate) refuses_tokens: AtomicBool,
+    /// Where connections came from.
+    pub(crate) peers: Mutex<Vec<SocketAddr>>,
 }
 
 impl Cell {
@@ -92,6 +98,22 @@ async fn answer(request: Request<Incoming>, cell: Arc<Cell>) -> Result<Response<
             let pieces = BodyStream::new(body).filter_map(|piece| async { piece.ok() }).map(Ok);
             response.body(BodyExt::boxed(StreamBody::new(pieces)))
         }
+        "/service/soap/AuthRequest" if cell.refuses_tokens.load(Ordering::SeqCst) => {
+            let fault = serde_json::json!({"Detail": {"Error": {"Code": "account.AUTH_FAILED"}}});
+            response.status(500).body(full(serde_json::json!({"Body": {"Fault": fault}}).to_string()))
+        }
+        "/service/soap/AuthRequest" => {
+            // Each token is another one.
+            let token = format!("0_{}", cell.count());
+            let given = serde_json::json!({"authToken": [{"_content": token}], "lifetime": 3_600_000});
+            response.body(full(serde_json::json!({"Body": {"AuthResponse": given}}).to_string()))
+        }
+        "/logout-there" => response
+            .header("set-cookie", "ZM_AUTH_TOKEN=; Path=/; Expires=Thu, 01 Jan 1970 00:00:00 GMT")
+            .header("set-cookie", "CELL=1; Path=/")
+            .body(full("out")),
+        "/other-login" => response.header("set-cookie", "ZM_AUTH_TOKEN=0_other; Path=/").body(full("in")),
+        "/denied" => response.status(401).body(full("denied")),
         "/cookies" => response
             .header("set-cookie", "__Host-guichet=forged; Path=/")
             .header("set-cookie", "CELL=1; Path=/")
@@ -129,10 +151,11 @@ async fn start_cell(tls: Option<Arc<ServerConfig>>) -> (SocketAddr, Arc<Cell>) {
     let shared = Arc::clone(&cell);
     tokio::spawn(async move {
         loop {
-            let (stream, _) = tokio::select! {
+            let (stream, peer) = tokio::select! {
                 accepted = listener.accept() => accepted.unwrap(),
                 () = shared.stop.notified() => return,
             };
+            shared.peers.lock().unwrap().push(peer);
             let cell = Arc::clone(&shared);
             let service = service_fn(move |request| answer(request, Arc::clone(&cell)));
             let http = hyper::server::conn::http1::Builder::new();
@@ -160,12 +183,28 @@ fn write(dir: &Path, name: &str, text: impl AsRef<[u8]>) {
 const NAMES: [&str; 4] =
     ["localhost", "autoconfig.univ.example", "autodiscover.univ.example", "autoconfig.other.example"];
 
+const SIGNED: &str = "entry.identity_headers.key_file = \"cell.key\"";
+
 pub(crate) const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
 impl World {
     /// In front of a cell without TLS.
     pub(crate) async fn new() -> Self {
         Self::build(None, None, "").await
+    }
+
+    /// In front of a Zimbra that gives its own tokens.
+    pub(crate) async fn zimbra() -> Self {
+        let (address, cell) = start_cell(None).await;
+        let more = format!("[cell.main.zimbra]\nendpoints = [\"{address}\"]\nkey_file = \"preauth.key\"");
+        Self::build_before(None, &[address], cell, "entry.zimbra_preauth = {}", &more).await
+    }
+
+    /// In front of a cell that is reached from this address of ours.
+    pub(crate) async fn from(source: &str) -> Self {
+        let (address, cell) = start_cell(None).await;
+        let more = format!("[cell.main]\nsource_addresses = [\"{source}\"]");
+        Self::build_before(None, &[address], cell, SIGNED, &more).await
     }
 
     /// In front of a cell that speaks TLS as `cell.test`; the gateway expects it under `expected`.
@@ -180,7 +219,7 @@ impl World {
 
     /// In front of a cell at `address`, and of no other.
     pub(crate) async fn before(address: SocketAddr) -> Self {
-        Self::build_before(None, &[address], Arc::default(), "").await
+        Self::build_before(None, &[address], Arc::default(), SIGNED, "").await
     }
 
     /// With more tables in its file.
@@ -201,14 +240,16 @@ impl World {
         });
         let (address, cell) = start_cell(tls).await;
         let endpoints: Vec<_> = std::iter::once(address).chain(other).collect();
-        Self::build_before(ca_and_name, &endpoints, cell, tables).await
+        Self::build_before(ca_and_name, &endpoints, cell, SIGNED, tables).await
     }
 
+    /// `entry`: how the cell is entered; `more` is said of it.
     async fn build_before(
         ca_and_name: Option<(String, &str)>,
         endpoints: &[SocketAddr],
         cell: Arc<Cell>,
-        tables: &str,
+        entry: &str,
+        more: &str,
     ) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let dir = tempfile::tempdir().unwrap();
@@ -224,6 +265,7 @@ impl World {
         write(dir.path(), "tls/localhost.key", made.signing_key.serialize_pem());
         write(dir.path(), "management.token", TOKEN);
         write(dir.path(), "cell.key", [b'k'; 32]);
+        write(dir.path(), "preauth.key", [b'a'; 64]);
         let hash =
             guichet_auth::password::hash_password(&guichet_config::Secret::new("correct horse".to_owned())).unwrap();
         write(
@@ -257,8 +299,9 @@ body_bytes_max = 1000000
 login_failures_per_user = 3
 [cell.main.web]
 endpoints = [{endpoints}]
-entry.identity_headers.key_file = "cell.key"
+{entry}
 {cell_tls}
+{more}
 [tenant.univ]
 name = {{ fr = "Université <b>", en = "University <b>" }}
 domains = ["univ.example"]
@@ -267,7 +310,6 @@ cell = "main"
 name.fr = "Laboratoire"
 domains = ["labo.example"]
 cell = "main"
-{tables}
 "#
             ),
         );
