@@ -42,4 +42,4 @@ pub use scripted::{Fault, Moment, Scripted};
 pub use simplesaml::{Login, SimpleSaml};
 pub use slapd::{BASE, Slapd};
 pub use webcell::WebCell;
-pub use world::{World, free_port, python, run, run_with_input};
+pub use world::{World, client, free_port, python, run, run_with_input};

@@ -220,6 +220,7 @@ fn who_is_in_when_the_cell_goes_hears_the_end_as_an_end() {
             _ => assert!(last.starts_with("421 4."), "{rest:?}"),
         }
         assert_eq!(said, 1, "{protocol}: nothing is put into the cell's mouth: {rest:?}");
+        drop(client);
         let protocol = format!("protocol=\"{protocol}\"");
         wait::until("the end is counted", || {
             (site.gateway.metric("guichet_mail_session_ends_total", &[&protocol, "reason=\"cell_closed\""]) == 1.0)

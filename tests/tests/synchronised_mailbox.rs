@@ -3,12 +3,11 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::Command,
     sync::LazyLock,
 };
 
 use guichet_tests::{
-    ALICE, ALICE_AT_CELL, BOB, Dovecot, Gateway, House, Message, Person, maildir, maildir::Folders, run,
+    ALICE, ALICE_AT_CELL, BOB, Dovecot, Gateway, House, Message, Person, client, maildir, maildir::Folders, run,
 };
 
 static HOUSE: LazyLock<House> = LazyLock::new(|| House::new("synchronised-mailbox"));
@@ -42,7 +41,7 @@ fn mbsync(home: &Path, way: &Way<'_>) {
         mail = mail.display(),
     );
     std::fs::write(home.join("mbsyncrc"), settings).expect("settings");
-    run(Command::new("mbsync").env("HOME", home).arg("-c").arg(home.join("mbsyncrc")).arg("all"));
+    run(client("mbsync").env("HOME", home).arg("-c").arg(home.join("mbsyncrc")).arg("all"));
 }
 
 fn offlineimap(home: &Path, way: &Way<'_>) {
@@ -60,7 +59,7 @@ fn offlineimap(home: &Path, way: &Way<'_>) {
         ca = HOUSE.world.pki().ca().display(),
     );
     std::fs::write(home.join("offlineimaprc"), settings).expect("settings");
-    run(Command::new("offlineimap").env("HOME", home).arg("-o").arg("-c").arg(home.join("offlineimaprc")));
+    run(client("offlineimap").env("HOME", home).arg("-o").arg("-c").arg(home.join("offlineimaprc")));
 }
 
 /// Fills a mailbox with what servers and clients have stumbled over. Returns how many messages it holds in all.
