@@ -4,9 +4,15 @@ use std::{
     io::{BufRead as _, BufReader},
     path::Path,
     process::{Child, Command, Stdio},
+    sync::Arc,
+    time::Duration,
 };
 
-use guichet_loadtest::client::{Browser, ImapClient, Pop3Client, SieveClient, SmtpClient, Target};
+use guichet_loadtest::{
+    client::{Browser, ImapClient, Pop3Client, SieveClient, SmtpClient, Target},
+    record::Recorder,
+    scenario::{Scenario, Settings},
+};
 
 /// A running demo, killed when dropped.
 struct Demo {
@@ -162,4 +168,24 @@ async fn a_folder_of_an_older_demo_gets_the_mail_protocols_it_lacks() {
     pop3.login(user).await.unwrap();
     pop3.poll(user).await.unwrap();
     pop3.quit().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_mail_day_passes_without_a_failure() {
+    provider();
+    let dir = tempfile::tempdir().unwrap();
+    let _demo = Demo::start(dir.path());
+    let target = Target::open(&dir.path().join("demo.json")).await.unwrap();
+    let recorder = Arc::new(Recorder::new(Duration::from_secs(2)));
+    let settings = Settings { rate: 30.0, duration_s: 2, users: 8, seed: 1 };
+    Scenario::MailDay.run(&target, &settings, &recorder).await;
+    let summary = recorder.summary();
+    // How fast it is says nothing on a machine that runs tests; that each step happens, and none fails, does.
+    for bound in Scenario::MailDay.thresholds() {
+        let step = summary.steps.iter().find(|step| step.name == bound.step);
+        assert!(step.is_some_and(|step| step.ok > 0), "{} never happened", bound.step);
+    }
+    for step in &summary.steps {
+        assert!(step.failures.is_empty(), "{}: {:?}", step.name, step.failures);
+    }
 }

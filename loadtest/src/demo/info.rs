@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
 use super::{Folder, Ports};
-use crate::world::Institution;
+use crate::world::{Institution, Person};
 
 /// A running demo.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,6 +71,18 @@ pub struct DemoUser {
     pub category: String,
 }
 
+impl From<&Person> for DemoUser {
+    fn from(person: &Person) -> Self {
+        Self {
+            address: person.address.clone(),
+            password: person.password.clone(),
+            idp_login: person.idp_login.clone(),
+            idp_password: person.idp_password.clone(),
+            category: person.category.to_owned(),
+        }
+    }
+}
+
 impl DemoInfo {
     /// Of a demo in `folder`.
     pub(super) fn new(folder: &Folder, ports: &Ports, people: &[Institution]) -> Self {
@@ -82,17 +94,7 @@ impl DemoInfo {
                 id: institution.id.to_owned(),
                 domain: institution.domain.to_owned(),
                 idp: ports.idp_prefix(institution),
-                users: institution
-                    .people
-                    .iter()
-                    .map(|person| DemoUser {
-                        address: person.address.clone(),
-                        password: person.password.clone(),
-                        idp_login: person.idp_login.clone(),
-                        idp_password: person.idp_password.clone(),
-                        category: person.category.to_owned(),
-                    })
-                    .collect(),
+                users: institution.people.iter().map(DemoUser::from).collect(),
             })
             .collect();
         Self {

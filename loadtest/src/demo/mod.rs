@@ -9,7 +9,11 @@ mod guide;
 mod info;
 mod ports;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use guichet::{app::App, console, drain};
@@ -21,6 +25,7 @@ use tokio::{
 
 pub use folder::Folder;
 pub use info::{DemoInfo, DemoTenant, DemoUser};
+pub(crate) use ports::free_port;
 pub use ports::{CellMailPorts, Ports};
 
 use crate::world::{
@@ -44,7 +49,7 @@ pub enum Scope {
 ///
 /// # Errors
 /// A folder that cannot be written, a port that is taken, a gateway that does not start.
-pub async fn run(dir: &Path, scope: Scope, program: &str) -> anyhow::Result<()> {
+pub async fn run(dir: &Path, scope: Scope, program: &Path) -> anyhow::Result<()> {
     let mut stop = [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?];
     let folder = Folder::open(dir)?;
     let people = Arc::new(institutions(CROWD));
@@ -64,7 +69,7 @@ pub async fn run(dir: &Path, scope: Scope, program: &str) -> anyhow::Result<()> 
         Scope::WorldOnly => None,
     };
     info.write(&folder)?;
-    print!("{}", guide::text(&folder, &ports, &info, scope, program));
+    print!("{}", guide::text(&folder, &ports, &info, scope, &program.display().to_string()));
 
     let [interrupt, terminate] = &mut stop;
     match gateway {
@@ -92,6 +97,12 @@ pub async fn run(dir: &Path, scope: Scope, program: &str) -> anyhow::Result<()> 
     metadata.abort();
     drop(world);
     folder.remove("demo.json")
+}
+
+/// The `guichet` binary built beside this one, or the one on the path.
+pub fn gateway_program() -> PathBuf {
+    let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join("guichet")));
+    beside.filter(|path| path.exists()).unwrap_or_else(|| PathBuf::from("guichet"))
 }
 
 async fn start_gateway(folder: &Folder) -> anyhow::Result<(Arc<App>, JoinHandle<anyhow::Result<()>>)> {

@@ -169,7 +169,7 @@ fn listen(port: u16) -> std::io::Result<TcpListener> {
 }
 
 /// A free port below those that the system gives to outgoing connections, so that it is still free next time.
-fn free_port() -> anyhow::Result<(u16, TcpListener)> {
+pub(crate) fn free_port() -> anyhow::Result<(u16, TcpListener)> {
     for _ in 0..ATTEMPTS {
         let mut bytes = [0; 2];
         aws_lc_rs::rand::fill(&mut bytes).context("no randomness")?;
