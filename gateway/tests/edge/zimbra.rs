@@ -24,6 +24,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::{
     mail::until_up,
+    proofs::{Authority, Program, answer, listener},
     world::{PASSWORD, USER, World},
 };
 
@@ -352,6 +353,20 @@ async fn one_token_opens_the_cell_by_every_protocol_and_the_password_stays() {
     client.send(&format!("a LOGIN {USER} wrong\r\n")).await;
     assert!(client.until_tagged("a").await.starts_with("a NO [AUTHENTICATIONFAILED]"));
     assert_eq!(zimbra.questions(), 1);
+}
+
+#[tokio::test]
+async fn a_user_without_a_password_enters_too() {
+    let zimbra = Zimbra::start().await;
+    let authority = Authority::new(zimbra.dir.path(), "ours");
+    let keys = format!("key_file = \"{}\"", zimbra.path("preauth.key"));
+    let world = World::start(&(zimbra.config(&keys) + &listener("certified", zimbra.dir.path(), "ours", ""))).await;
+    world.users("cell = \"zm\"").await;
+    let program = Program::new(&world, Some(authority.issue(USER)));
+    let (mut client, ..) = program.connect(&world, "certified").await;
+    let answer = answer(&mut client, "AUTHENTICATE EXTERNAL =").await;
+    assert!(answer.starts_with("t OK"), "{answer}");
+    assert_eq!((zimbra.questions(), zimbra.refused()), (1, 0));
 }
 
 #[tokio::test]
