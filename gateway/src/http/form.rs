@@ -1,8 +1,9 @@
 //! Request bodies read whole, with a bound: forms, and what mail programs send.
 
 use http::header;
-use pingora::proxy::Session;
 use zeroize::Zeroizing;
+
+use super::Session;
 
 /// Fields of an `application/x-www-form-urlencoded` text, first of each name first.
 #[derive(Default)]
@@ -59,12 +60,11 @@ pub(crate) async fn read(session: &mut Session, bytes_max: usize) -> Result<Form
 pub(crate) async fn body(session: &mut Session, bytes_max: usize) -> Result<Zeroizing<Vec<u8>>, BodyError> {
     let waits = session.req_header().headers.get(header::EXPECT);
     let waits = waits.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-    let downstream = session.as_downstream_mut();
-    if waits && !downstream.is_http2() {
-        downstream.write_continue_response().await.map_err(|_| BodyError::Gone)?;
+    if waits && !session.is_http2() {
+        session.write_continue_response().await.map_err(|_| BodyError::Gone)?;
     }
     let mut body = Zeroizing::new(Vec::new());
-    while let Some(piece) = downstream.read_request_body().await.map_err(|_| BodyError::Gone)? {
+    while let Some(piece) = session.read_request_body().await.map_err(|_| BodyError::Gone)? {
         if body.len() + piece.len() > bytes_max {
             return Err(BodyError::TooLarge);
         }

@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use http::{StatusCode, header};
-use pingora::{Result, http::ResponseHeader, proxy::Session};
+use pingora::{Result, http::ResponseHeader, protocols::http::HttpTask};
 
-use super::lang::Lang;
+use super::{Session, lang::Lang};
 
 /// An answer of ours.
 #[derive(Debug)]
@@ -98,25 +98,25 @@ impl Answer {
         head.insert_header(header::X_CONTENT_TYPE_OPTIONS, "nosniff")?;
         head.insert_header(header::REFERRER_POLICY, "same-origin")?;
         let bodyless = self.body.is_empty() || session.req_header().method == http::Method::HEAD;
-        session.write_response_header(Box::new(head), bodyless).await?;
+        let mut tasks = vec![HttpTask::Header(Box::new(head), bodyless)];
         if !bodyless {
-            session.write_response_body(Some(self.body), true).await?;
+            tasks.push(HttpTask::Body(Some(self.body), true));
         }
+        session.response_duplex_vec(tasks).await?;
         Ok(())
     }
 }
 
 /// Reads the rest of a request body when it is announced and small; otherwise the connection closes after the answer.
 async fn settle_body(session: &mut Session) {
-    let downstream = session.as_downstream_mut();
-    if downstream.is_http2() || downstream.is_body_done() {
+    if session.is_http2() || session.is_body_done() {
         return;
     }
-    let length = downstream.get_header(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    let waits = downstream.get_header(header::EXPECT).is_some();
+    let length = session.get_header(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let waits = session.get_header(header::EXPECT).is_some();
     let small = length.is_some_and(|length: u64| length <= SETTLE_BYTES_MAX) && !waits;
-    if !small || downstream.drain_request_body().await.is_err() {
-        downstream.set_keepalive(None);
+    if !small || session.drain_request_body().await.is_err() {
+        session.set_keepalive(None);
     }
 }
 

@@ -73,6 +73,8 @@ async fn a_session_reaches_the_cell_which_is_told_who_comes_from_where() {
     assert_eq!(field("x-forwarded-for"), "127.0.0.1");
     assert_eq!(field("x-forwarded-proto"), "https");
     assert_eq!(field("x-forwarded-host"), "localhost");
+    // HTTP/2 has no such field (RFC 9113 §8.3.1); the cell's HTTP/1.1 wants it.
+    assert_eq!(field("host"), "localhost");
     assert_eq!(field("cookie"), "CELL=1");
     let token = field("guichet-identity");
     let claims = token.split('.').nth(1).unwrap();

@@ -183,21 +183,41 @@ impl World {
         Self::build(None, None, tables).await
     }
 
+    /// In front of a cell at `address`, and of no other.
+    pub(crate) async fn before(address: SocketAddr) -> Self {
+        Self::build_before(None, &[address], Arc::default(), "").await
+    }
+
     async fn build(expected: Option<&str>, other: Option<SocketAddr>, tables: &str) -> Self {
         // Another test may have been first.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let dir = tempfile::tempdir().unwrap();
-        let (mut tls, mut cell_tls) = (None, "dangerous_plaintext = true".to_owned());
-        if let Some(expected) = expected {
+        let mut tls = None;
+        let ca_and_name = expected.map(|expected| {
             let made = rcgen::generate_simple_self_signed(["cell.test".to_owned()]).unwrap();
-            write(dir.path(), "cell.pem", made.cert.pem());
-            cell_tls = format!("tls = {{ ca = \"cell.pem\", name = \"{expected}\" }}");
             let key = made.signing_key.serialize_der().try_into().unwrap();
             let config = ServerConfig::builder().with_no_client_auth();
             tls = Some(Arc::new(config.with_single_cert(vec![made.cert.der().clone()], key).unwrap()));
+            (made.cert.pem(), expected)
+        });
+        let (address, cell) = start_cell(tls).await;
+        let endpoints: Vec<_> = std::iter::once(address).chain(other).collect();
+        Self::build_before(ca_and_name, &endpoints, cell, tables).await
+    }
+
+    async fn build_before(
+        ca_and_name: Option<(String, &str)>,
+        endpoints: &[SocketAddr],
+        cell: Arc<Cell>,
+        tables: &str,
+    ) -> Self {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let dir = tempfile::tempdir().unwrap();
+        let mut cell_tls = "dangerous_plaintext = true".to_owned();
+        if let Some((ca, name)) = ca_and_name {
+            write(dir.path(), "cell.pem", ca);
+            cell_tls = format!("tls = {{ ca = \"cell.pem\", name = \"{name}\" }}");
         }
-        let (cell_address, cell) = start_cell(tls).await;
-        let endpoints: Vec<_> = std::iter::once(cell_address).chain(other).map(|one| format!("\"{one}\"")).collect();
+        let endpoints: Vec<_> = endpoints.iter().map(|one| format!("\"{one}\"")).collect();
         let endpoints = endpoints.join(", ");
         let made = rcgen::generate_simple_self_signed(NAMES.map(str::to_owned)).unwrap();
         write(dir.path(), "tls/localhost.crt", made.cert.pem());

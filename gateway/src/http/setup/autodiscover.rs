@@ -4,13 +4,13 @@
 //! with the body that was read.
 
 use http::StatusCode;
-use pingora::proxy::Session;
 
 use super::{
     Visit,
     request::{self, Request, Schema},
 };
 use crate::http::{
+    Session,
     form::{self, BodyError},
     page::Answer,
 };
@@ -19,7 +19,7 @@ impl Visit<'_> {
     /// POX: settings, an error document, or none for the cell's answer.
     pub(super) async fn autodiscover(&self, session: &mut Session) -> Option<Answer> {
         // What was read can be sent on.
-        session.as_downstream_mut().enable_retry_buffering();
+        session.enable_retry_buffering();
         let request = match form::body(session, BODY_BYTES_MAX).await {
             Ok(body) => request::read(&body),
             Err(BodyError::TooLarge) => return Some(refusal(StatusCode::PAYLOAD_TOO_LARGE, INVALID)),

@@ -11,10 +11,10 @@ mod request;
 
 use guichet_config::{Address, Config, Domain, Tenant};
 use http::{Method, StatusCode, header};
-use pingora::{http::RequestHeader, proxy::Session};
+use pingora::http::RequestHeader;
 
 use super::{
-    event,
+    Session, event,
     form::Form,
     lang::Lang,
     page::{Answer, wants_html},
