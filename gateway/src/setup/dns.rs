@@ -82,8 +82,11 @@ fn srv(domain: &Domain, label: &str, priority: u16, port: Option<u16>, host: &st
 /// A fragment for each domain's zone file.
 pub fn zone_file(zones: &[Zone]) -> String {
     let mut text = String::new();
-    for (index, zone) in zones.iter().enumerate() {
-        let gap = if index > 0 { "\n" } else { "" };
+    if zones.iter().any(|zone| zone.records.iter().any(|record| record.kind == "CNAME")) {
+        text.push_str(CERTIFICATE);
+    }
+    for zone in zones {
+        let gap = if text.is_empty() { "" } else { "\n" };
         // Writing to memory cannot fail.
         let _ = writeln!(text, "{gap}; {} (tenant {})", zone.domain, zone.tenant);
         for Record { name, kind, value } in &zone.records {
@@ -115,6 +118,9 @@ const MAIL: [(&str, MailProtocol, MailTls, u16); 7] = [
     ("_sieve", MailProtocol::Sieve, MailTls::StartTls, 0),
 ];
 
+const CERTIFICATE: &str =
+    "; Publish autodiscover.DOMAIN only with a certificate for that name: Outlook warns of any other.\n";
+
 /// Short enough for a move, long enough for a cache.
 const TTL: u32 = 3600;
 
@@ -142,7 +148,8 @@ mod tests {
     fn every_service_has_a_record_and_what_is_not_offered_says_so() {
         let (_dir, config) = config("https://mail.example:8443", LISTENERS, "dav_path = \"/dav/\"");
         let text = zone_file(&zones(&config));
-        let labo = text.split("\n\n").next().unwrap();
+        assert!(text.starts_with(CERTIFICATE));
+        let labo = text.split("\n\n").nth(1).unwrap();
         assert_eq!(
             labo,
             "; labo.example (tenant labo)
@@ -161,7 +168,7 @@ _autodiscover._tcp.labo.example. 3600 IN SRV 0 1 8443 mail.example.
 autoconfig.labo.example. 3600 IN CNAME mail.example.
 autodiscover.labo.example. 3600 IN CNAME mail.example."
         );
-        let headers: Vec<&str> = text.lines().filter(|line| line.starts_with(';')).collect();
+        let headers: Vec<&str> = text.lines().skip(1).filter(|line| line.starts_with(';')).collect();
         assert_eq!(
             headers,
             ["; labo.example (tenant labo)", "; univ.example (tenant univ)", "; etu.univ.example (tenant univ)"]
@@ -172,7 +179,7 @@ autodiscover.labo.example. 3600 IN CNAME mail.example."
     fn nobody_is_sent_to_a_node_that_does_not_answer() {
         let (_dir, config) = config("https://mail.example", LISTENERS, "enabled = false");
         let text = zone_file(&zones(&config));
-        assert!(!text.contains("CNAME") && !text.contains("TXT"), "{text}");
+        assert!(!text.contains("CNAME") && !text.contains("TXT") && text.starts_with("; labo.example"), "{text}");
         for label in ["_autodiscover", "_caldavs", "_carddavs"] {
             assert!(text.contains(&format!("\n{label}._tcp.univ.example. 3600 IN SRV 0 0 0 .\n")), "{text}");
         }
