@@ -348,7 +348,16 @@ fn messages_and_filters_go_in_by_certificate_too() {
     let ca = house.world.pki().ca().display().to_string();
     let address = format!("127.0.0.1:{sieve}");
     let mut filters = Dialogue::openssl(&[
-        "-connect", &address, "-servername", HOST, "-CAfile", &ca, "-cert", &certificate, "-key", &key,
+        "-connect",
+        &address,
+        "-servername",
+        HOST,
+        "-CAfile",
+        &ca,
+        "-cert",
+        &certificate,
+        "-key",
+        &key,
     ]);
     assert!(filters.expect("\"SASL\"").contains("EXTERNAL"));
     filters.expect("OK");
