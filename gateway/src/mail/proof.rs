@@ -3,7 +3,7 @@
 use guichet_auth::{Attempt, AuthMethod, Decision, DenyReason, Outcome, Proven};
 use guichet_config::{Address, Secret};
 use guichet_proto::{Credential, LoginRequest, Mechanism, SecretText};
-use rustls::ServerConnection;
+use rustls::CommonState;
 
 use super::{driver::Visit, login::protocol};
 use crate::telemetry::event;
@@ -64,7 +64,7 @@ fn denied() -> Outcome {
 
 impl Visit {
     /// Looks at the certificate that the client showed in the handshake. Without a good one EXTERNAL is not offered.
-    pub(super) fn see_certificate(&mut self, tls: &ServerConnection) {
+    pub(super) fn see_certificate(&mut self, tls: &CommonState) {
         if !self.offer.mechanisms.contains(Mechanism::External) {
             return;
         }
