@@ -80,17 +80,18 @@ pub fn load(path: &Path, now: WallTime) -> Result<Loaded, Report> {
     let issuers = Issuers::load(&config).map_err(|all| problems.extend(all)).ok();
 
     match (certificates, client_cas, client_tls, idps, issuers) {
-        (Some(certificates), Some(client_cas), Some(client_tls), Some(idps), Some(issuers))
-            if problems.is_empty() => Ok(Loaded {
-            config,
-            certificates: Arc::new(certificates),
-            management,
-            client_cas,
-            client_tls: Arc::new(client_tls),
-            issuers: Arc::new(issuers),
-            sp,
-            idps: Arc::new(idps),
-        }),
+        (Some(certificates), Some(client_cas), Some(client_tls), Some(idps), Some(issuers)) if problems.is_empty() => {
+            Ok(Loaded {
+                config,
+                certificates: Arc::new(certificates),
+                management,
+                client_cas,
+                client_tls: Arc::new(client_tls),
+                issuers: Arc::new(issuers),
+                sp,
+                idps: Arc::new(idps),
+            })
+        }
         _ => {
             problems.sort();
             Err(Report { problems })

@@ -117,7 +117,11 @@ fn logins_without_a_password_are_offered_where_there_is_something_to_prove_them(
 
     // Where all cells do, a token has nowhere to go, and is not offered unless somebody says so.
     let copy = Copy::of("fleet/fleet.toml");
-    copy.edit("fleet.toml", "login.master = { username = \"guichet\", password_file = \"secrets/alpha.password\" }", "");
+    copy.edit(
+        "fleet.toml",
+        "login.master = { username = \"guichet\", password_file = \"secrets/alpha.password\" }",
+        "",
+    );
     copy.edit("fleet.toml", "login.zimbra_token = {}", "");
     let report = copy.report();
     let complaint = ":16: listener.imap.certified: no cell can be entered by IMAP without the user's password";

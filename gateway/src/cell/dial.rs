@@ -14,11 +14,7 @@ use std::{
     },
 };
 
-use pingora::{
-    ErrorType,
-    connectors::l4::BindTo,
-    protocols::l4::ext,
-};
+use pingora::{ErrorType, connectors::l4::BindTo, protocols::l4::ext};
 use tokio::net::TcpStream;
 
 use crate::telemetry::event;

@@ -224,10 +224,7 @@ mod tests {
         Told {
             client: "192.0.2.7".parse().unwrap(),
             host: "mail.example",
-            word: Word::Signed {
-                user: "alice@univ.example",
-                token: HeaderValue::from_static("header.claims.tag"),
-            },
+            word: Word::Signed { user: "alice@univ.example", token: HeaderValue::from_static("header.claims.tag") },
         }
     }
 

@@ -155,17 +155,15 @@ impl Web {
             return page(login::view::no_cell);
         };
         let token = match cell.web.as_ref().map(|web| &web.entry) {
-            Some(WebEntry::ZimbraPreauth) => {
-                match app.tokens.of(&app, &snapshot, &cell.id, &identity.address).await {
-                    Ok(token) => Some(token),
-                    Err(error) => {
-                        let (reason, detail) = (error.reason(), &error.to_string());
-                        CellLoginFailed { session: "", identity: &identity, cell: &cell.id, reason, detail }.emit();
-                        ctx.error = Some(error.to_string());
-                        return page(login::view::no_cell);
-                    }
+            Some(WebEntry::ZimbraPreauth) => match app.tokens.of(&app, &snapshot, &cell.id, &identity.address).await {
+                Ok(token) => Some(token),
+                Err(error) => {
+                    let (reason, detail) = (error.reason(), &error.to_string());
+                    CellLoginFailed { session: "", identity: &identity, cell: &cell.id, reason, detail }.emit();
+                    ctx.error = Some(error.to_string());
+                    return page(login::view::no_cell);
                 }
-            }
+            },
             _ => None,
         };
         ctx.renewed = renewed;

@@ -158,13 +158,7 @@ fn cases() -> Vec<Case> {
             "-ERR [SYS/TEMP]",
         ),
         case("sieve", sieve_greeting, &[("AUTH", "NO (TRYLATER) \"later\"\r\n")], sieve.clone(), "NO (TRYLATER)"),
-        case(
-            "sieve",
-            sieve_greeting,
-            &[("AUTH", "NO (REFERRAL \"sieve://b\") \"moved\"\r\n")],
-            sieve,
-            "NO (TRYLATER)",
-        ),
+        case("sieve", sieve_greeting, &[("AUTH", "NO (REFERRAL \"sieve://b\") \"moved\"\r\n")], sieve, "NO (TRYLATER)"),
         case(
             "submission",
             "220 cell\r\n",

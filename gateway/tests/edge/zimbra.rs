@@ -430,10 +430,9 @@ async fn a_wrong_key_is_try_later_and_locks_nobody_out() {
 #[tokio::test]
 async fn a_domain_may_have_a_key_of_its_own_and_without_one_there_is_no_question() {
     let zimbra = Zimbra::start().await;
-    let world = World::start(&zimbra.config(&format!(
-        "key_files = {{ \"elsewhere.example\" = \"{}\" }}",
-        zimbra.path("preauth.key")
-    )))
+    let world = World::start(
+        &zimbra.config(&format!("key_files = {{ \"elsewhere.example\" = \"{}\" }}", zimbra.path("preauth.key"))),
+    )
     .await;
     world.users("cell = \"zm\"").await;
     fails(&world).await;
@@ -455,7 +454,10 @@ async fn a_token_service_that_talks_nonsense_is_try_later() {
         (200, ""),
         (200, "<html>Zimbra</html>"),
         (200, "{\"Body\":{\"AuthResponse\":{\"lifetime\":1}}}"),
-        (200, "{\"Body\":{\"AuthResponse\":{\"authToken\":[{\"_content\":\"0_a\\r\\nG9 LOGOUT\"}],\"lifetime\":9000000}}}"),
+        (
+            200,
+            "{\"Body\":{\"AuthResponse\":{\"authToken\":[{\"_content\":\"0_a\\r\\nG9 LOGOUT\"}],\"lifetime\":9000000}}}",
+        ),
         (302, ""),
         (404, "{\"Body\":{\"AuthResponse\":{\"authToken\":[{\"_content\":\"0_a\"}],\"lifetime\":9000000}}}"),
         (500, "{\"Body\":{\"Fault\":{\"Detail\":{\"Error\":{\"Code\":\"account.MAINTENANCE_MODE\"}}}}}"),
