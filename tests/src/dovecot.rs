@@ -49,23 +49,8 @@ impl Dovecot {
 
         let mail = scratch.join("mail");
         std::fs::create_dir_all(&mail).expect("mail folder");
-        let mut users = String::new();
-        for (address, password) in mailboxes {
-            users.push_str(&format!("{address}:{{PLAIN}}{password}\n"));
-            for folder in ["cur", "new", "tmp"] {
-                std::fs::create_dir_all(mail.join(address).join("Maildir").join(folder)).expect("maildir");
-            }
-            let message = format!(
-                "From: Guichet <guichet@cell.test>\r\nTo: <{address}>\r\nSubject: Bienvenue\r\n\
-                 Date: Tue, 24 Nov 2026 08:00:00 +0000\r\nMessage-ID: <welcome-{address}>\r\n\r\n\
-                 This mailbox of {address} is in cell {name}.\r\n"
-            );
-            std::fs::write(mail.join(address).join("Maildir/cur/1.welcome:2,"), message).expect("message");
-        }
-        if let Some(owner) = &owner {
-            run(Command::new("chown").args(["-R", owner]).arg(&mail));
-        }
-        std::fs::write(dir.join("users"), users).expect("users");
+        fill(&mail, name, mailboxes);
+        write_users(&dir, mailboxes);
         std::fs::write(dir.join("masters"), format!("{}:{{PLAIN}}{}\n", MASTER.0, MASTER.1)).expect("masters");
         let master_password = dir.join("master.password");
         write_secret(&master_password, MASTER.1);
@@ -286,6 +271,12 @@ name = "{name}.cell.test"
         self.mail.join(address).join("Maildir")
     }
 
+    /// Has these mailboxes from now on, and no others.
+    pub fn set_mailboxes(&self, mailboxes: &[Mailbox<'_>]) {
+        fill(&self.mail, &self.name, mailboxes);
+        write_users(&self.dir, mailboxes);
+    }
+
     /// Ends it (open sessions too); the ports stay its own.
     pub fn stop(&mut self) {
         self.daemon.signal(Signal::TERM);
@@ -298,6 +289,32 @@ name = "{name}.cell.test"
         let imaps = self.imaps;
         self.daemon.wait_ready(|_| listens(imaps));
     }
+}
+
+/// Makes each mailbox, with its one message.
+fn fill(mail: &Path, name: &str, mailboxes: &[Mailbox<'_>]) {
+    for (address, _) in mailboxes {
+        for folder in ["cur", "new", "tmp"] {
+            std::fs::create_dir_all(mail.join(address).join("Maildir").join(folder)).expect("maildir");
+        }
+        let message = format!(
+            "From: Guichet <guichet@cell.test>\r\nTo: <{address}>\r\nSubject: Bienvenue\r\n\
+             Date: Tue, 24 Nov 2026 08:00:00 +0000\r\nMessage-ID: <welcome-{address}>\r\n\r\n\
+             This mailbox of {address} is in cell {name}.\r\n"
+        );
+        std::fs::write(mail.join(address).join("Maildir/cur/1.welcome:2,"), message).expect("message");
+    }
+    if let (Some(owner), _) = owners() {
+        run(Command::new("chown").args(["-R", &owner]).arg(mail));
+    }
+}
+
+fn write_users(dir: &Path, mailboxes: &[Mailbox<'_>]) {
+    let users: String = mailboxes.iter().map(|(address, password)| format!("{address}:{{PLAIN}}{password}\n")).collect();
+    // In place of the old one at once: Dovecot reads it again when it is another file.
+    let new = dir.join("users.new");
+    std::fs::write(&new, users).expect("users");
+    std::fs::rename(new, dir.join("users")).expect("users");
 }
 
 /// As root, mail belongs to `nobody` (Dovecot opens no mail as root); otherwise everything runs as the one user there is.
