@@ -63,11 +63,11 @@ pub fn load(path: &Path, now: WallTime) -> Result<Loaded, Report> {
     };
     let client_tls =
         ClientTls::load(&config).map_err(|all| all.iter().for_each(|(key, one)| note(key, one.to_string()))).ok();
-    let client_cas =
-        client_ca::load(&config).map_err(|all| all.iter().for_each(|(key, one)| note(key, one.to_string()))).ok();
     for (key, message) in foreign_sources(&config) {
         note(&key, message);
     }
+    let client_cas =
+        client_ca::load(&config).map_err(|all| all.iter().for_each(|(key, one)| note(key, one.to_string()))).ok();
     let sp = match config.saml.as_ref().map(|_| ServiceProvider::new(&config)) {
         Some(Ok(sp)) => Some(Arc::new(sp)),
         Some(Err(error)) => {

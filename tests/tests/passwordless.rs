@@ -12,8 +12,8 @@ use base64::{
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
 use guichet_tests::{
-    ALICE, BOB, CAROL, Curl, Dialogue, ERIN, Files, GHOST, Gateway, HOST, House, LOU, Pki, Settings, Signal, free_port,
-    guichet, python, run, run_with_input, wait, welcome,
+    ALICE, BOB, CAROL, Curl, Dialogue, ERIN, Files, GHOST, Gateway, HOST, House, LOU, Pki, Postfix, Settings, Signal,
+    free_port, guichet, python, run, run_with_input, wait, welcome,
 };
 
 /// Who vouches for users: an authority for certificates, an issuer of tokens.
@@ -302,11 +302,67 @@ fn a_directory_that_is_away_means_try_later() {
     let (certificate, key) = paths(&vouchers.authority.client("alice", ALICE.address));
     let address = format!("127.0.0.1:{}", ports.imaps);
     let mut imap = Dialogue::openssl(&[
-        "-connect", &address, "-servername", HOST, "-CAfile", &ca, "-cert", &certificate, "-key", &key,
+        "-connect",
+        &address,
+        "-servername",
+        HOST,
+        "-CAfile",
+        &ca,
+        "-cert",
+        &certificate,
+        "-key",
+        &key,
     ]);
     imap.expect("* OK");
     assert!(imap.answer("a", "AUTHENTICATE EXTERNAL =").starts_with("a NO [UNAVAILABLE]"), "{}", gateway.log());
     let message = format!("n,,\u{1}auth=Bearer {}\u{1}\u{1}", vouchers.issuer.token(ALICE.address, 300));
     let refused = imap.answer("b", &format!("AUTHENTICATE OAUTHBEARER {}", STANDARD.encode(message)));
     assert!(refused.starts_with("b NO [UNAVAILABLE]"), "a good token is not to be dropped: {refused}");
+}
+
+#[test]
+fn messages_and_filters_go_in_by_certificate_too() {
+    let house = &HOUSE;
+    let post = Postfix::start(&house.world, &house.alpha);
+    let (submissions, sieve) = (free_port(), free_port());
+    let listener = |kind: &str, port: u16| {
+        let ca = VOUCHERS.authority.ca().display().to_string();
+        format!("[listener.{kind}.{kind}]\nbind = [\"127.0.0.1:{port}\"]\nclient_ca.file = \"{ca}\"\n")
+    };
+    let tables = [listener("submission", submissions), listener("sieve", sieve), post.config_master(&house.alpha)];
+    let settings = settings(house, "post-gateway", &VOUCHERS, &Ports::new()).with(&tables.concat());
+    let gateway = house.start(settings);
+    wait::until("every cell is checked", || gateway.endpoints_down().is_empty().then_some(()));
+
+    let files = VOUCHERS.authority.client("alice-post", ALICE.address);
+    let (certificate, key) = paths(&files);
+    let mut curl = Curl::trusting(&house.world, HOST).command();
+    curl.args(["-m", "30", "--cert", &certificate, "--key", &key, "--login-options", "AUTH=EXTERNAL"])
+        .args(["--user", &format!("{}:", ALICE.address), "--mail-from", ALICE.address, "--mail-rcpt", CAROL.address])
+        .args(["-T", "-", "--url", &format!("smtps://{HOST}:{submissions}")]);
+    let sent = run_with_input(&mut curl, b"Subject: by-certificate\r\n\r\nBonjour\r\n");
+    assert!(sent.status.success(), "{}\n{}", String::from_utf8_lossy(&sent.stderr), gateway.log());
+    wait::until("delivery", || (post.delivered("Subject: by-certificate\n").len() == 1).then_some(()));
+    post.wait_log(&["sasl_method=", &format!("sasl_username={}", ALICE.address)]);
+
+    let ca = house.world.pki().ca().display().to_string();
+    let address = format!("127.0.0.1:{sieve}");
+    let mut filters = Dialogue::openssl(&[
+        "-connect",
+        &address,
+        "-servername",
+        HOST,
+        "-CAfile",
+        &ca,
+        "-cert",
+        &certificate,
+        "-key",
+        &key,
+    ]);
+    assert!(filters.expect("\"SASL\"").contains("EXTERNAL"));
+    filters.expect("OK");
+    filters.send("AUTHENTICATE \"EXTERNAL\" \"\"\r\n");
+    filters.expect("OK");
+    filters.send("HAVESPACE \"short\" 10\r\n");
+    filters.expect("OK");
 }

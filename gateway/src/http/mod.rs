@@ -18,6 +18,7 @@ mod pool;
 mod redirect;
 mod serve;
 mod service;
+mod setup;
 mod stream;
 mod target;
 mod token;

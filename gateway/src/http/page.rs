@@ -37,20 +37,35 @@ impl Answer {
         Self { status, fields, body: body.into() }
     }
 
+    /// No body.
+    pub(crate) fn empty(status: StatusCode) -> Self {
+        Self { status, fields: Vec::new(), body: Bytes::new() }
+    }
+
     /// `303 See Other`: go there by GET.
     pub(crate) fn see_other(location: impl Into<String>) -> Self {
-        Self { status: StatusCode::SEE_OTHER, fields: Vec::new(), body: Bytes::new() }.with("location", location)
+        Self::empty(StatusCode::SEE_OTHER).with("location", location)
     }
 
     /// `302 Found`.
     pub(crate) fn found(location: impl Into<String>) -> Self {
-        Self { status: StatusCode::FOUND, fields: Vec::new(), body: Bytes::new() }.with("location", location)
+        Self::empty(StatusCode::FOUND).with("location", location)
+    }
+
+    /// Status.
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
     }
 
     /// With one more field.
     pub(crate) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.fields.push((name, value.into()));
         self
+    }
+
+    /// With leave to keep it for an hour: `public`, or `private` when it holds an address.
+    pub(crate) fn with_cache(self, whose: &str) -> Self {
+        self.with(CACHE_CONTROL, format!("{whose}, max-age=3600"))
     }
 
     /// With a cookie.
@@ -68,11 +83,17 @@ impl Answer {
     pub(crate) async fn send(self, session: &mut Session) -> Result<()> {
         settle_body(session).await;
         let mut head = ResponseHeader::build(self.status, Some(self.fields.len() + 6))?;
+        head.insert_header(header::CACHE_CONTROL, "no-store")?;
         for (name, value) in self.fields {
-            head.append_header(name, value)?;
+            match name {
+                // The answer's own word beats ours.
+                CACHE_CONTROL => head.insert_header(header::CACHE_CONTROL, value)?,
+                name => {
+                    head.append_header(name, value)?;
+                }
+            }
         }
         head.insert_header(header::CONTENT_LENGTH, self.body.len().to_string())?;
-        head.insert_header(header::CACHE_CONTROL, "no-store")?;
         head.insert_header(header::STRICT_TRANSPORT_SECURITY, super::HSTS)?;
         head.insert_header(header::X_CONTENT_TYPE_OPTIONS, "nosniff")?;
         head.insert_header(header::REFERRER_POLICY, "same-origin")?;
@@ -107,6 +128,7 @@ pub(crate) fn wants_html(headers: &http::HeaderMap) -> bool {
     })
 }
 
+const CACHE_CONTROL: &str = "cache-control";
 const SETTLE_BYTES_MAX: u64 = 256 * 1024;
 
 #[cfg(test)]

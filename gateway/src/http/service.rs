@@ -31,7 +31,7 @@ use super::{
     login,
     page::{Answer, wants_html},
     pool::{Key, Pool},
-    target, token,
+    setup, target, token,
 };
 use crate::{
     app::{App, Snapshot},
@@ -104,9 +104,14 @@ impl Web {
             return Ok(Some(Answer::text(StatusCode::SERVICE_UNAVAILABLE, "The service is stopping.")));
         };
         let head = session.req_header();
-        let page = |make: fn(Lang, bool) -> Answer| Ok(Some(make(lang_of(head), wants_html(&head.headers))));
-        if !is_our_host(head, &snapshot.config.public.hostname) {
-            return page(login::view::misdirected);
+        let page = |head: &RequestHeader, make: fn(Lang, bool) -> Answer| {
+            Ok(Some(make(lang_of(head), wants_html(&head.headers))))
+        };
+        let public = named_host(head).is_some_and(|host| host.eq_ignore_ascii_case(&snapshot.config.public.hostname));
+        // Asked before the host is refused: mail programs also come by names of the mail domains.
+        let setup = setup::wanted(head, &snapshot.config, public);
+        if !public && setup.is_none() {
+            return page(head, login::view::misdirected);
         }
         if head.method == Method::TRACE || head.method == Method::CONNECT {
             return Ok(Some(Answer::text(StatusCode::METHOD_NOT_ALLOWED, "This method is not allowed.")));
@@ -114,12 +119,17 @@ impl Web {
         let Some(client) = client_of(session) else {
             return Ok(Some(Answer::text(StatusCode::BAD_REQUEST, "No client address.")));
         };
-        if login::is_own(head.uri.path()) {
+        if let Some(wanted) = setup {
+            if let Some(answer) = setup::answer(session, wanted, &snapshot.config).await {
+                return Ok(Some(answer));
+            }
+        } else if login::is_own(head.uri.path()) {
             return login::answer(session, client, &app, &snapshot).await.map(Some);
         }
+        let head = session.req_header();
         let declared = head.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
         if declared.is_some_and(|length: u64| length > snapshot.config.limits.body_bytes_max) {
-            return page(login::view::too_large);
+            return page(head, login::view::too_large);
         }
         let html = || wants_html(&head.headers);
         let (identity, renewed) = match identity::sender(&head.headers, client, &app, &snapshot).await {
@@ -143,16 +153,16 @@ impl Web {
             Placed::Held(_) => {
                 LoginHeld { session: "", identity: &identity, result: "web", waited: Duration::ZERO }.emit();
                 ctx.error = Some("the user is being moved".to_owned());
-                return page(login::view::held);
+                return page(head, login::view::held);
             }
         };
         let Some(cell) = cell.filter(|cell| cell.web.is_some()).cloned() else {
             ctx.error = Some("the user's cell has no web side".to_owned());
-            return page(login::view::no_cell);
+            return page(head, login::view::no_cell);
         };
         let Some(chosen) = app.cells.choose(&cell.id, Service::Web).await else {
             ctx.error = Some("no healthy endpoint".to_owned());
-            return page(login::view::no_cell);
+            return page(head, login::view::no_cell);
         };
         let token = match cell.web.as_ref().map(|web| &web.entry) {
             Some(WebEntry::ZimbraPreauth) => match app.tokens.of(&app, &snapshot, &cell.id, &identity.address).await {
@@ -161,7 +171,7 @@ impl Web {
                     let (reason, detail) = (error.reason(), &error.to_string());
                     CellLoginFailed { session: "", identity: &identity, cell: &cell.id, reason, detail }.emit();
                     ctx.error = Some(error.to_string());
-                    return page(login::view::no_cell);
+                    return page(session.req_header(), login::view::no_cell);
                 }
             },
             _ => None,
@@ -348,7 +358,7 @@ pub(super) fn client_of(session: &Session) -> Option<SocketAddr> {
 /// The language of the pages for a request.
 pub(crate) fn lang_of(head: &RequestHeader) -> Lang {
     let query = super::form::Form::parse(head.uri.query().unwrap_or_default().as_bytes());
-    if let Some(lang) = Lang::named(query.field("lang")).filter(|_| login::is_own(head.uri.path())) {
+    if let Some(lang) = Lang::named(query.field("lang")).filter(|_| has_switch(head.uri.path())) {
         return lang;
     }
     let cookies = head.headers.get_all(header::COOKIE).iter().map(|value| value.as_bytes());
@@ -359,21 +369,31 @@ pub(crate) fn lang_of(head: &RequestHeader) -> Lang {
     })
 }
 
-/// Whether the request names our host (any port), in every place it names one.
-fn is_our_host(head: &RequestHeader, hostname: &str) -> bool {
-    let host = head.headers.get(header::HOST).map(|value| value.to_str().unwrap_or_default());
-    let authority = head.uri.authority().map(http::uri::Authority::as_str);
-    let named = |text: &str| {
-        let (name, port) = match text.strip_prefix('[') {
-            Some(rest) => match rest.split_once(']') {
-                Some((name, rest)) => (name, rest.strip_prefix(':').or(rest.is_empty().then_some(""))),
-                None => return false,
-            },
-            None => text.split_once(':').map_or((text, Some("")), |(name, port)| (name, Some(port))),
-        };
-        name.eq_ignore_ascii_case(hostname) && port.is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_digit()))
+/// Whether the pages of a path have the language switch.
+fn has_switch(path: &str) -> bool {
+    login::is_own(path) || path == setup::PAGE
+}
+
+/// The host that the request names (at any port); none when it names several.
+pub(crate) fn named_host(head: &RequestHeader) -> Option<&str> {
+    let host = head.headers.get(header::HOST).map(|value| host_of(value.to_str().unwrap_or_default()));
+    let authority = head.uri.authority().map(|authority| host_of(authority.as_str()));
+    match (host, authority) {
+        (Some(host), Some(authority)) => host.filter(|host| authority.is_some_and(|a| a.eq_ignore_ascii_case(host))),
+        (named, None) | (None, named) => named.flatten(),
+    }
+}
+
+/// The host of `HOST` or `HOST:PORT`.
+fn host_of(text: &str) -> Option<&str> {
+    let (name, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (name, rest) = rest.split_once(']')?;
+            (name, rest.strip_prefix(':').or(rest.is_empty().then_some(""))?)
+        }
+        None => text.split_once(':').unwrap_or((text, "")),
     };
-    (host.is_some() || authority.is_some()) && host.is_none_or(named) && authority.is_none_or(named)
+    port.bytes().all(|byte| byte.is_ascii_digit()).then_some(name)
 }
 
 /// Requests that a cell may leave unanswered for long (push, Autodiscover aside).
@@ -427,6 +447,10 @@ mod tests {
         head
     }
 
+    fn is_our_host(head: &RequestHeader, hostname: &str) -> bool {
+        named_host(head).is_some_and(|host| host.eq_ignore_ascii_case(hostname))
+    }
+
     #[test]
     fn only_our_own_name_is_our_host() {
         for host in ["mail.example", "MAIL.example", "mail.example:8443", "mail.example:"] {
@@ -438,6 +462,16 @@ mod tests {
             assert!(!is_our_host(&request(b"/", Some(host)), "mail.example"), "{host}");
         }
         assert!(!is_our_host(&request(b"/", None), "mail.example"));
+        for (authority, host, expected) in [
+            ("mail.example", "mail.example:443", true),
+            ("mail.example", "evil.example", false),
+            ("evil.example", "mail.example", false),
+            ("mail.example", "[mail.example", false),
+        ] {
+            let mut head = request(b"/", Some(host));
+            head.set_uri(format!("https://{authority}/").parse().unwrap());
+            assert_eq!(is_our_host(&head, "mail.example"), expected, "{authority} {host}");
+        }
     }
 
     #[test]

@@ -91,7 +91,7 @@ impl From<CellFailure> for Failure {
     }
 }
 
-/// Opens the user's cell. Without a password only some open.
+/// Opens the user's cell. Without a password only some cells open.
 pub(super) async fn open(
     visit: &Visit,
     identity: &Identity,

@@ -71,9 +71,7 @@ impl ClientCa {
     ) -> Result<Address, CertificateRefusal> {
         let (leaf, intermediates) = shown.split_first().ok_or(CertificateRefusal::Unreadable)?;
         let now = UnixTime::since_unix_epoch(Duration::from_secs(now.seconds()));
-        self.verifier
-            .verify_client_cert(leaf, intermediates, now)
-            .map_err(|_| CertificateRefusal::Untrusted)?;
+        self.verifier.verify_client_cert(leaf, intermediates, now).map_err(|_| CertificateRefusal::Untrusted)?;
         certificate::holder(leaf, &self.rules, config)
     }
 }

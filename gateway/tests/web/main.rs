@@ -7,5 +7,6 @@ mod forward;
 mod gate;
 mod login;
 mod moves;
+mod setup;
 mod world;
 mod zimbra;

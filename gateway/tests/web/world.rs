@@ -94,7 +94,7 @@ async fn answer(request: Request<Incoming>, cell: Arc<Cell>) -> Result<Response<
             response.body(full(if read { "stored" } else { "broken" }))
         }
         // Each piece goes back as it comes.
-        "/echo" => {
+        "/echo" | "/Autodiscover/Autodiscover.xml" => {
             let pieces = BodyStream::new(body).filter_map(|piece| async { piece.ok() }).map(Ok);
             response.body(BodyExt::boxed(StreamBody::new(pieces)))
         }
@@ -179,6 +179,10 @@ fn write(dir: &Path, name: &str, text: impl AsRef<[u8]>) {
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
 }
 
+/// Names in the gateway's certificate.
+const NAMES: [&str; 4] =
+    ["localhost", "autoconfig.univ.example", "autodiscover.univ.example", "autoconfig.other.example"];
+
 const SIGNED: &str = "entry.identity_headers.key_file = \"cell.key\"";
 
 pub(crate) const TOKEN: &str = "0123456789abcdef0123456789abcdef";
@@ -186,7 +190,7 @@ pub(crate) const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 impl World {
     /// In front of a cell without TLS.
     pub(crate) async fn new() -> Self {
-        Self::build(None, None).await
+        Self::build(None, None, "").await
     }
 
     /// In front of a Zimbra that gives its own tokens.
@@ -205,12 +209,12 @@ impl World {
 
     /// In front of a cell that speaks TLS as `cell.test`; the gateway expects it under `expected`.
     pub(crate) async fn with(expected: &str) -> Self {
-        Self::build(Some(expected), None).await
+        Self::build(Some(expected), None, "").await
     }
 
     /// In front of a cell that has `other` as its second endpoint.
     pub(crate) async fn beside(other: SocketAddr) -> Self {
-        Self::build(None, Some(other)).await
+        Self::build(None, Some(other), "").await
     }
 
     /// In front of a cell at `address`, and of no other.
@@ -218,7 +222,12 @@ impl World {
         Self::build_before(None, &[address], Arc::default(), SIGNED, "").await
     }
 
-    async fn build(expected: Option<&str>, other: Option<SocketAddr>) -> Self {
+    /// With more tables in its file.
+    pub(crate) async fn with_tables(tables: &str) -> Self {
+        Self::build(None, None, tables).await
+    }
+
+    async fn build(expected: Option<&str>, other: Option<SocketAddr>, tables: &str) -> Self {
         // Another test may have been first.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let mut tls = None;
@@ -231,7 +240,7 @@ impl World {
         });
         let (address, cell) = start_cell(tls).await;
         let endpoints: Vec<_> = std::iter::once(address).chain(other).collect();
-        Self::build_before(ca_and_name, &endpoints, cell, SIGNED, "").await
+        Self::build_before(ca_and_name, &endpoints, cell, SIGNED, tables).await
     }
 
     /// `entry`: how the cell is entered; `more` is said of it.
@@ -251,7 +260,7 @@ impl World {
         }
         let endpoints: Vec<_> = endpoints.iter().map(|one| format!("\"{one}\"")).collect();
         let endpoints = endpoints.join(", ");
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let made = rcgen::generate_simple_self_signed(NAMES.map(str::to_owned)).unwrap();
         write(dir.path(), "tls/localhost.crt", made.cert.pem());
         write(dir.path(), "tls/localhost.key", made.signing_key.serialize_pem());
         write(dir.path(), "management.token", TOKEN);
@@ -310,9 +319,11 @@ cell = "main"
 
         let mut roots = RootCertStore::empty();
         roots.add(made.cert.der().clone()).unwrap();
-        let client = reqwest::Client::builder()
-            .tls_certs_only([reqwest::Certificate::from_der(made.cert.der()).unwrap()])
-            .resolve("localhost", gateway)
+        let client =
+            reqwest::Client::builder().tls_certs_only([reqwest::Certificate::from_der(made.cert.der()).unwrap()]);
+        let client = NAMES
+            .iter()
+            .fold(client, |client, name| client.resolve(name, gateway))
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .build()
@@ -326,6 +337,11 @@ cell = "main"
 
     pub(crate) fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
         self.client.request(method.parse().unwrap(), self.url(path))
+    }
+
+    /// A URL of another name of the gateway's.
+    pub(crate) fn url_of(&self, host: &str, path: &str) -> String {
+        format!("https://{host}:{}{path}", self.gateway.port())
     }
 
     /// A `Cookie` field with a session of alice's.
