@@ -39,9 +39,8 @@ fn tenant_default_and_directory_attribute_place_users_in_every_protocol() {
 fn a_mailbox_that_moved_behind_our_back_is_found_by_a_second_look() {
     let house = House::new("routing-moved");
     let gateway = house.gateway("gateway");
-    let looks = |result: &str| {
-        gateway.metric("guichet_placement_second_looks_total", &[&format!("result=\"{result}\"")])
-    };
+    let looks =
+        |result: &str| gateway.metric("guichet_placement_second_looks_total", &[&format!("result=\"{result}\"")]);
     assert!(imap(&gateway, &BOB).contains(&welcome(BOB.address, "beta")));
 
     // His cell knows him no more; the directory still says so, and what it said is cached anyway.
