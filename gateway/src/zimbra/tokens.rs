@@ -160,7 +160,8 @@ impl Tokens {
 
     fn door(&self, cell: &CellId, generation: u64) -> Arc<Door> {
         let mut doors = self.doors.lock().unwrap_or_else(PoisonError::into_inner);
-        if doors.0 != generation {
+        // A login that began before a reload is judged by what came after.
+        if doors.0 < generation {
             *doors = (generation, HashMap::new());
         }
         doors.1.entry(cell.clone()).or_insert_with(|| Arc::new(Door::new())).clone()
