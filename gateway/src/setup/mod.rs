@@ -64,11 +64,16 @@ impl<'a> Offer<'a> {
 }
 
 /// The port by which users reach a protocol. Several listeners may serve it (one for each network, one behind a load
-/// balancer): a port that the file names for users comes first, then the standard one.
+/// balancer): a port that the file names for users comes first, then the standard one. Programs are told of passwords
+/// alone: a listener that takes none, or that only certificates open, is nobody's to find.
 fn public_port(config: &Config, protocol: MailProtocol, tls: MailTls) -> Option<u16> {
     let standard = standard_port(protocol, tls);
-    let of_kind = config.listeners.iter().filter(|listener| {
-        matches!(&listener.kind, ListenerKind::Mail { protocol: p, tls: t, .. } if *p == protocol && *t == tls)
+    let of_kind = config.listeners.iter().filter(|listener| match &listener.kind {
+        ListenerKind::Mail { protocol: p, tls: t, mechanisms, client_ca, .. } => {
+            let by_password = mechanisms.iter().any(|mechanism| mechanism.has_password());
+            *p == protocol && *t == tls && by_password && !client_ca.as_ref().is_some_and(|ca| ca.required)
+        }
+        _ => false,
     });
     let rank = |(listener, port): &(&Listener, u16)| (listener.public_port.is_none(), Some(*port) != standard);
     let users_are_here = config.public.hostname == "localhost";
@@ -205,6 +210,19 @@ cell = "main"
         assert_eq!(first(odd), Some(2993));
         assert_eq!(first(&format!("{odd}{standard}")), Some(993));
         assert_eq!(first(&format!("{odd}{standard}{named}")), Some(1993));
+    }
+
+    #[test]
+    fn a_listener_that_a_password_does_not_open_is_not_offered() {
+        let cards = r#"
+            [listener.imap.a]
+            bind = ["[::]:993"]
+            mechanisms = ["plain"]
+            client_ca = { file = "mail.crt", required = true }
+        "#;
+        assert_eq!(services(cards), []);
+        let open = "[listener.imap.b]\nbind = [\"[::]:2993\"]\n";
+        assert_eq!(services(&format!("{cards}{open}")), [(MailProtocol::Imap, MailTls::Implicit, 2993)]);
     }
 
     #[test]
