@@ -101,7 +101,11 @@ async fn serve_by<D: Offered>(mut stream: TcpStream, mut visit: Visit, seat: Sea
     let config = visit.snapshot.tls.mail(visit.offer.protocol, &visit.peer.listener);
     let Some(mut stream) = Box::pin(handshake(stream, &visit.peer, config)).await else { return };
     visit.tls = Negotiated::of(stream.get_ref().1);
-    visit.see_certificate(stream.get_ref().1);
+    if !visit.see_certificate(stream.get_ref().1) {
+        visit.closed("certificate");
+        let _ = timeout(GOODBYE, stream.shutdown()).await;
+        return;
+    }
     // A fresh dialogue and a fresh buffer: nothing said before TLS counts (RFC 9051 §6.2.1).
     let mut input = InputBuf::new();
     let step = match tls {
