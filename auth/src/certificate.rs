@@ -36,8 +36,7 @@ impl CertificateRefusal {
 /// # Errors
 /// It names none, or several.
 pub fn holder(certificate: &[u8], rules: &ClientCa, config: &Config) -> Result<Address, CertificateRefusal> {
-    let (_, certificate) =
-        X509Certificate::from_der(certificate).map_err(|_| CertificateRefusal::Unreadable)?;
+    let (_, certificate) = X509Certificate::from_der(certificate).map_err(|_| CertificateRefusal::Unreadable)?;
     let names = match &rules.subject_attribute {
         None => alternative_names(&certificate)?,
         Some(oid) => subject_values(&certificate, oid),

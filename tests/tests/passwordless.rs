@@ -302,7 +302,16 @@ fn a_directory_that_is_away_means_try_later() {
     let (certificate, key) = paths(&vouchers.authority.client("alice", ALICE.address));
     let address = format!("127.0.0.1:{}", ports.imaps);
     let mut imap = Dialogue::openssl(&[
-        "-connect", &address, "-servername", HOST, "-CAfile", &ca, "-cert", &certificate, "-key", &key,
+        "-connect",
+        &address,
+        "-servername",
+        HOST,
+        "-CAfile",
+        &ca,
+        "-cert",
+        &certificate,
+        "-key",
+        &key,
     ]);
     imap.expect("* OK");
     assert!(imap.answer("a", "AUTHENTICATE EXTERNAL =").starts_with("a NO [UNAVAILABLE]"), "{}", gateway.log());
@@ -339,7 +348,16 @@ fn messages_and_filters_go_in_by_certificate_too() {
     let ca = house.world.pki().ca().display().to_string();
     let address = format!("127.0.0.1:{sieve}");
     let mut filters = Dialogue::openssl(&[
-        "-connect", &address, "-servername", HOST, "-CAfile", &ca, "-cert", &certificate, "-key", &key,
+        "-connect",
+        &address,
+        "-servername",
+        HOST,
+        "-CAfile",
+        &ca,
+        "-cert",
+        &certificate,
+        "-key",
+        &key,
     ]);
     assert!(filters.expect("\"SASL\"").contains("EXTERNAL"));
     filters.expect("OK");

@@ -159,7 +159,8 @@ fn a_signature_of_somebody_else_is_refused() {
     for alg in ["ES256", "RS256"] {
         assert_eq!(verify(&issuers, &STRANGER.mint(alg, &claims())), Err(TokenRefusal::Signature));
         // The claims of one token under the signature of another, and a signature cut or empty.
-        let (good, other) = (MINTER.mint(alg, &claims()), MINTER.mint(alg, &with(json!({"email": "bob@univ-a.example"}))));
+        let (good, other) =
+            (MINTER.mint(alg, &claims()), MINTER.mint(alg, &with(json!({"email": "bob@univ-a.example"}))));
         let (message, signature) = good.rsplit_once('.').unwrap();
         let swapped = format!("{}.{signature}", other.rsplit_once('.').unwrap().0);
         assert_eq!(verify(&issuers, &swapped), Err(TokenRefusal::Signature));
@@ -336,7 +337,8 @@ fn the_address_is_one_of_a_domain_the_issuer_speaks_for() {
     // Another claim, which nobody types into a profile.
     let named = Bearer { address_claim: "mailbox".into(), ..bearer(&["univ-a"]) };
     let issuers = issuers_with(named, &MINTER.jwks());
-    let token = MINTER.mint("ES256", &with(json!({"mailbox": "alice@univ-a.example", "email": "x", "email_verified": false})));
+    let token =
+        MINTER.mint("ES256", &with(json!({"mailbox": "alice@univ-a.example", "email": "x", "email_verified": false})));
     assert_eq!(verify(&issuers, &token).as_deref(), ALICE);
     assert_eq!(verify(&issuers, &MINTER.mint("ES256", &claims())), Err(TokenRefusal::NoAddress));
 }
@@ -345,7 +347,9 @@ fn the_address_is_one_of_a_domain_the_issuer_speaks_for() {
 fn other_kinds_of_token_are_refused() {
     let issuers = issuers();
     let signed = |header: Value| MINTER.raw("ES256", &header.to_string(), &claims().to_string());
-    for typ in [json!("logout+jwt"), json!("dpop+jwt"), json!("secevent+jwt"), json!("JWE"), json!(""), json!(1), json!(null)] {
+    for typ in
+        [json!("logout+jwt"), json!("dpop+jwt"), json!("secevent+jwt"), json!("JWE"), json!(""), json!(1), json!(null)]
+    {
         let token = signed(json!({"alg": "ES256", "kid": "ec-1", "typ": typ}));
         assert_eq!(verify(&issuers, &token), Err(TokenRefusal::Type), "{typ}");
     }
@@ -399,7 +403,11 @@ fn a_repeated_claim_is_refused_whatever_it_says() {
         again(r#""aud":"https://mail.example""#),
         again(r#""nested":{"a":1,"a":2}"#),
     ] {
-        assert_eq!(verify(&issuers, &MINTER.raw("ES256", header, &claims)), Err(TokenRefusal::RepeatedName), "{claims}");
+        assert_eq!(
+            verify(&issuers, &MINTER.raw("ES256", header, &claims)),
+            Err(TokenRefusal::RepeatedName),
+            "{claims}"
+        );
     }
     let header = r#"{"alg":"none","alg":"ES256","kid":"ec-1"}"#;
     assert_eq!(verify(&issuers, &MINTER.raw("ES256", header, &text)), Err(TokenRefusal::RepeatedName));
@@ -419,8 +427,22 @@ fn an_oversized_token_is_not_even_read() {
 fn every_refusal_has_a_name_of_its_own() {
     use TokenRefusal::*;
     let all = [
-        TooLong, Malformed, RepeatedName, Algorithm, Type, Critical, Issuer, UnknownKey, Signature, Audience, Times, Expired,
-        NotYet, NoAddress, UnverifiedAddress, ForeignDomain,
+        TooLong,
+        Malformed,
+        RepeatedName,
+        Algorithm,
+        Type,
+        Critical,
+        Issuer,
+        UnknownKey,
+        Signature,
+        Audience,
+        Times,
+        Expired,
+        NotYet,
+        NoAddress,
+        UnverifiedAddress,
+        ForeignDomain,
     ];
     assert_eq!(all.iter().map(|one| one.as_str()).collect::<BTreeSet<_>>().len(), all.len());
 }
@@ -479,7 +501,8 @@ fn a_key_set_is_read_whole_or_not() {
     let many = json!({"keys": vec![good["keys"][0].clone(); 65]}).to_string();
     assert_eq!(read(&many).unwrap_err(), "it holds more than 64 keys");
     // Keys for other things are left out, and alone they are none.
-    let signing_only = json!({"keys": [{"kty": "EC", "crv": "P-256", "key_ops": ["sign"], "x": "", "y": ""}, good["keys"][2]]});
+    let signing_only =
+        json!({"keys": [{"kty": "EC", "crv": "P-256", "key_ops": ["sign"], "x": "", "y": ""}, good["keys"][2]]});
     assert!(read(&signing_only.to_string()).unwrap_err().starts_with("it holds no key"));
     let rsa_only = json!({"keys": [good["keys"][1]]}).to_string();
     assert_eq!(Keys::read(rsa_only.as_bytes(), &[BearerAlgorithm::Es256]).unwrap_err(), "it holds no key for ES256");

@@ -13,7 +13,11 @@ impl Check {
             let key = shape::join("bearer", name);
             if let Some((_, first)) = issuers.iter().find(|(issuer, _)| *issuer == file.issuer) {
                 let message = format!("`{first}` (line {}) has this issuer already", self.place(first).line);
-                self.problem(&format!("{key}.issuer"), message, "a token has one issuer, and that one table".to_owned());
+                self.problem(
+                    &format!("{key}.issuer"),
+                    message,
+                    "a token has one issuer, and that one table".to_owned(),
+                );
             }
             issuers.push((&file.issuer, key.clone()));
             bearers.push(self.bearer(&key, name, file));

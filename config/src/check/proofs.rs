@@ -59,7 +59,8 @@ impl Check {
             if open.is_empty() {
                 let message = format!("no cell can be entered by {} without the user's password", protocol.title());
                 if client_ca.is_some() || self.places.contains_key(&format!("{key}.mechanisms")) {
-                    let hint = format!("add `login.master` or `login.zimbra_token` to a [cell.NAME.{}]", protocol.as_str());
+                    let hint =
+                        format!("add `login.master` or `login.zimbra_token` to a [cell.NAME.{}]", protocol.as_str());
                     self.problem(&key, message, hint);
                 } else {
                     self.remark(&key, format!("{} are not offered: {message}", wanted.join(" and ")));

@@ -128,7 +128,9 @@ mod tests {
         let at = |seconds: u64| WallTime(seconds * 1000);
         let (before, within, after) = (at(1_760_000_000), at(1_780_000_000), at(1_800_000_000));
         assert_eq!(ca.trusted(std::slice::from_ref(&leaf), within), Ok(&leaf));
-        for (shown, now) in [(vec![foreign], within), (vec![leaf.clone()], before), (vec![leaf], after), (vec![], within)] {
+        for (shown, now) in
+            [(vec![foreign], within), (vec![leaf.clone()], before), (vec![leaf], after), (vec![], within)]
+        {
             assert_eq!(ca.trusted(&shown, now), Err(CertificateRefusal::Untrusted));
         }
         assert!(ca.tolerates(CertificateRefusal::Untrusted));

@@ -126,10 +126,7 @@ fn master(dir: &Path) -> String {
 
 fn listener(name: &str, dir: &Path, authority: &str, more: &str) -> String {
     let file = dir.join(authority).with_extension("pem");
-    format!(
-        "[listener.imap.{name}]\nbind = [\"127.0.0.1:0\"]\nclient_ca = {{ file = \"{}\"{more} }}\n",
-        file.display()
-    )
+    format!("[listener.imap.{name}]\nbind = [\"127.0.0.1:0\"]\nclient_ca = {{ file = \"{}\"{more} }}\n", file.display())
 }
 
 #[tokio::test]
@@ -160,9 +157,7 @@ async fn external_is_offered_to_a_good_certificate_and_lets_its_holder_in() {
     // Without one, and where none is asked for, it is neither offered nor taken; the password is.
     let modest = Program::new(&world, Some(authority.issue(USER)));
     modest.shows(false);
-    for (program, listener) in
-        [(Program::new(&world, None), "certified"), (modest, "certified"), (program, "imaps")]
-    {
+    for (program, listener) in [(Program::new(&world, None), "certified"), (modest, "certified"), (program, "imaps")] {
         let (mut client, greeting, _) = program.connect(&world, listener).await;
         assert!(greeting.contains("AUTH=PLAIN") && !greeting.contains("EXTERNAL"), "{greeting}");
         let refused = answer(&mut client, "AUTHENTICATE EXTERNAL =").await;
