@@ -18,6 +18,7 @@ pub mod saml;
 pub mod session;
 pub mod store;
 mod throttle;
+pub mod xml;
 
 pub use chain::{Attempt, AuthMethod, Authenticator, Outcome, Proven, Source};
 pub use clock::{Clock, ManualClock, SystemClock, WallTime};

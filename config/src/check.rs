@@ -8,6 +8,7 @@ mod listeners;
 mod network;
 mod proofs;
 mod server;
+mod setup;
 mod tenants;
 mod values;
 
@@ -124,6 +125,7 @@ impl Check {
         let availability = self.availability(&main.availability);
         let session = self.session(&main.session);
         let limits = self.limits(&main.limits);
+        let setup = self.setup(&main.setup);
         let cells = self.cells(&main.cell);
         if let (Some(listeners), Some(cells)) = (listeners.as_mut(), &cells) {
             self.proofs(listeners, cells);
@@ -146,6 +148,7 @@ impl Check {
             availability: availability?,
             session: session?,
             limits: limits?,
+            setup: setup?,
             dns_servers: dns_servers?,
             cells: cells?,
             tenants: tenants?,

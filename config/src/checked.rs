@@ -3,6 +3,7 @@
 mod bearer;
 mod cell;
 mod listener;
+mod setup;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -17,6 +18,7 @@ use ipnet::IpNet;
 pub use bearer::*;
 pub use cell::*;
 pub use listener::*;
+pub use setup::*;
 
 use crate::{Address, CellId, Domain, Place, Problem, Secret, TenantId};
 
@@ -47,6 +49,8 @@ pub struct Config {
     pub session: Session,
     /// Rates and caps.
     pub limits: Limits,
+    /// What mail programs are told.
+    pub setup: Setup,
     /// Name servers for cell endpoints; empty: the system's.
     pub dns_servers: Vec<SocketAddr>,
     /// Back end groups.

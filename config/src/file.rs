@@ -9,6 +9,7 @@ mod directory;
 mod listener;
 mod saml;
 mod server;
+mod setup;
 mod tenant;
 
 use std::collections::BTreeMap;
@@ -21,10 +22,13 @@ pub(crate) use cell::{
     Cell, CellMail, CellRelay, CellTls, CellWeb, CellZimbra, ClientAddress, Health, MasterLogin, RelayAddress,
 };
 pub(crate) use directory::{Directory, Embedded, Ldap, Status, User, UsersFile};
-pub(crate) use listener::{ClientCa, DataLines, Listeners, MailTls, Mechanism, ProxyProtocol, RelayListener};
+pub(crate) use listener::{
+    ClientCa, DataLines, Listeners, MailTls, Mechanism, PlainListener, ProxyProtocol, RelayListener,
+};
 pub(crate) use saml::{Federation, Saml};
 pub(crate) use server::{Availability, Dns, Limits, Log, LogFormat, Management, Node, Public, Session, TlsProfile};
-pub(crate) use tenant::{FallbackPolicy, Forced, IdpSaml, Tenant};
+pub(crate) use setup::Setup;
+pub(crate) use tenant::{FallbackPolicy, Forced, IdpSaml, Tenant, Text};
 
 /// The main file of a Guichet node.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
@@ -64,6 +68,9 @@ pub(crate) struct Main {
     /// Rates and caps.
     #[serde(default)]
     pub(crate) limits: Limits,
+    /// What mail programs are told about the service.
+    #[serde(default)]
+    pub(crate) setup: Setup,
     /// Back end groups, by name.
     pub(crate) cell: BTreeMap<String, Cell>,
     /// Institutions, by name; usually in files of their own under `tenants.d/`.

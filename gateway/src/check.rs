@@ -63,11 +63,11 @@ pub fn load(path: &Path, now: WallTime) -> Result<Loaded, Report> {
     };
     let client_tls =
         ClientTls::load(&config).map_err(|all| all.iter().for_each(|(key, one)| note(key, one.to_string()))).ok();
-    let client_cas =
-        client_ca::load(&config).map_err(|all| all.iter().for_each(|(key, one)| note(key, one.to_string()))).ok();
     for (key, message) in foreign_sources(&config) {
         note(&key, message);
     }
+    let client_cas =
+        client_ca::load(&config).map_err(|all| all.iter().for_each(|(key, one)| note(key, one.to_string()))).ok();
     let sp = match config.saml.as_ref().map(|_| ServiceProvider::new(&config)) {
         Some(Ok(sp)) => Some(Arc::new(sp)),
         Some(Err(error)) => {
@@ -80,17 +80,18 @@ pub fn load(path: &Path, now: WallTime) -> Result<Loaded, Report> {
     let issuers = Issuers::load(&config).map_err(|all| problems.extend(all)).ok();
 
     match (certificates, client_cas, client_tls, idps, issuers) {
-        (Some(certificates), Some(client_cas), Some(client_tls), Some(idps), Some(issuers))
-            if problems.is_empty() => Ok(Loaded {
-            config,
-            certificates: Arc::new(certificates),
-            management,
-            client_cas,
-            client_tls: Arc::new(client_tls),
-            issuers: Arc::new(issuers),
-            sp,
-            idps: Arc::new(idps),
-        }),
+        (Some(certificates), Some(client_cas), Some(client_tls), Some(idps), Some(issuers)) if problems.is_empty() => {
+            Ok(Loaded {
+                config,
+                certificates: Arc::new(certificates),
+                management,
+                client_cas,
+                client_tls: Arc::new(client_tls),
+                issuers: Arc::new(issuers),
+                sp,
+                idps: Arc::new(idps),
+            })
+        }
         _ => {
             problems.sort();
             Err(Report { problems })

@@ -7,7 +7,7 @@ use std::{
 };
 
 use clap::{CommandFactory, Parser, Subcommand};
-use guichet::{check, ctl};
+use guichet::{check, ctl, setup::dns};
 use guichet_auth::{Clock, SystemClock};
 use guichet_config::{Report, Secret};
 
@@ -53,6 +53,17 @@ pub(crate) enum Command {
         config: PathBuf,
         #[command(subcommand)]
         command: ctl::Command,
+    },
+    /// Print the DNS records by which mail programs find the service, for the zone of each mail domain.
+    #[command(after_help = "Example:\n  guichet dns -c /etc/guichet/guichet.toml > client-setup.zone\n\n\
+                            A service that is not offered gets a record that says so (target \".\").")]
+    Dns {
+        /// The configuration file.
+        #[arg(short, long, value_name = "FILE")]
+        config: PathBuf,
+        /// Print the records as JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Print the JSON Schema of the configuration file, for editors.
     #[command(after_help = "Example:\n  guichet schema > guichet.schema.json")]
@@ -111,6 +122,16 @@ pub(crate) fn ctl(path: &Path, command: ctl::Command) -> ExitCode {
         Ok(runtime) => runtime.block_on(ctl::run(path, command)),
         Err(_) => ExitCode::FAILURE,
     }
+}
+
+pub(crate) fn dns(path: &Path, json: bool) -> ExitCode {
+    let config = match guichet_config::load(path) {
+        Ok(config) => config,
+        Err(report) => return refuse_config(&report),
+    };
+    let zones = dns::zones(&config);
+    print(&if json { format!("{:#}\n", dns::json(&zones)) } else { dns::zone_file(&zones) });
+    ExitCode::SUCCESS
 }
 
 pub(crate) fn schema() -> ExitCode {

@@ -14,6 +14,7 @@ pub mod maintenance;
 pub mod placement;
 pub mod probe;
 pub mod reload;
+pub mod setup;
 pub mod telemetry;
 pub mod tls;
 mod zimbra;

@@ -1,12 +1,14 @@
 //! Dovecot as a cell: IMAP, POP3 and ManageSieve with TLS, a master user, mail in Maildir.
 
 use std::{
+    io::Write,
     path::{Path, PathBuf},
     process::Command,
 };
 
 use crate::{
     daemon::{Daemon, Signal},
+    maildir::Message,
     world::{World, free_port, listens, run, scratch, write_secret},
 };
 
@@ -31,6 +33,7 @@ pub struct Dovecot {
     sieve: u16,
     ca: PathBuf,
     mail: PathBuf,
+    owner: Owner,
     sasl: PathBuf,
     master_password: PathBuf,
 }
@@ -45,27 +48,13 @@ impl Dovecot {
         let keeper = Daemon::start("scratch", &keep, &dir, Some(&scratch));
         let files = world.pki().server(name, &[&format!("{name}.cell.test"), "localhost", "127.0.0.1"]);
         let (imap, imaps, pop3s, sieve) = (free_port(), free_port(), free_port(), free_port());
-        let (owner, services) = owners();
+        let owner = Owner::of_mail();
+        let services = owner.services();
 
         let mail = scratch.join("mail");
         std::fs::create_dir_all(&mail).expect("mail folder");
-        let mut users = String::new();
-        for (address, password) in mailboxes {
-            users.push_str(&format!("{address}:{{PLAIN}}{password}\n"));
-            for folder in ["cur", "new", "tmp"] {
-                std::fs::create_dir_all(mail.join(address).join("Maildir").join(folder)).expect("maildir");
-            }
-            let message = format!(
-                "From: Guichet <guichet@cell.test>\r\nTo: <{address}>\r\nSubject: Bienvenue\r\n\
-                 Date: Tue, 24 Nov 2026 08:00:00 +0000\r\nMessage-ID: <welcome-{address}>\r\n\r\n\
-                 This mailbox of {address} is in cell {name}.\r\n"
-            );
-            std::fs::write(mail.join(address).join("Maildir/cur/1.welcome:2,"), message).expect("message");
-        }
-        if let Some(owner) = &owner {
-            run(Command::new("chown").args(["-R", owner]).arg(&mail));
-        }
-        std::fs::write(dir.join("users"), users).expect("users");
+        owner.give(&mail);
+        std::fs::write(dir.join("users"), "").expect("users");
         std::fs::write(dir.join("masters"), format!("{}:{{PLAIN}}{}\n", MASTER.0, MASTER.1)).expect("masters");
         let master_password = dir.join("master.password");
         write_secret(&master_password, MASTER.1);
@@ -156,8 +145,8 @@ plugin {{
                 key = files.key.display(),
                 sasl = sasl.display(),
                 mail = mail.display(),
-                uid = owner_part(owner.as_deref(), "-u"),
-                gid = owner_part(owner.as_deref(), "-g"),
+                uid = owner.uid,
+                gid = owner.gid,
             ),
         )
         .expect("dovecot.conf");
@@ -177,9 +166,13 @@ plugin {{
             sieve,
             ca: world.pki().ca(),
             mail,
+            owner,
             sasl,
             master_password,
         };
+        for (address, password) in mailboxes {
+            cell.add_mailbox(address, password);
+        }
         cell.daemon.wait_ready(|_| listens(imaps));
         cell
     }
@@ -281,6 +274,38 @@ name = "{name}.cell.test"
         self.daemon.log()
     }
 
+    /// Opens a mailbox, which holds one message that says where it is.
+    pub fn add_mailbox(&self, address: &str, password: &str) {
+        let welcome = format!(
+            "From: Guichet <guichet@cell.test>\r\nTo: <{address}>\r\nSubject: Bienvenue\r\n\
+             Date: Tue, 24 Nov 2026 08:00:00 +0000\r\nMessage-ID: <welcome-{address}>\r\n\r\n{}\r\n",
+            welcome(address, &self.name)
+        );
+        self.owner.give(&make(&self.mail.join(address)));
+        self.store(address, "", "1.welcome", &Message { bytes: welcome.into_bytes(), flags: String::new() });
+        let users = std::fs::File::options().append(true).open(self.dir.join("users"));
+        users.and_then(|mut users| writeln!(users, "{address}:{{PLAIN}}{password}")).expect("users");
+    }
+
+    /// Makes a folder of a mailbox (Maildir++: `""` is INBOX, `.` parts the levels, the rest in modified UTF-7).
+    pub fn add_folder(&self, address: &str, folder: &str) -> PathBuf {
+        let inbox = self.maildir(address);
+        let dir = if folder.is_empty() { inbox } else { inbox.join(format!(".{folder}")) };
+        for part in ["", "cur", "new", "tmp"] {
+            self.owner.give(&make(&dir.join(part)));
+        }
+        dir
+    }
+
+    /// Puts a message into a folder, under a name of its own.
+    pub fn store(&self, address: &str, folder: &str, name: &str, message: &Message) {
+        let dir = self.add_folder(address, folder);
+        let new = dir.join("tmp").join(name);
+        std::fs::write(&new, &message.bytes).expect("message");
+        self.owner.give(&new);
+        std::fs::rename(new, dir.join("cur").join(format!("{name}:2,{}", message.flags))).expect("delivered");
+    }
+
     /// Folder of a mailbox.
     pub fn maildir(&self, address: &str) -> PathBuf {
         self.mail.join(address).join("Maildir")
@@ -300,27 +325,48 @@ name = "{name}.cell.test"
     }
 }
 
-/// As root, mail belongs to `nobody` (Dovecot opens no mail as root); otherwise everything runs as the one user there is.
-fn owners() -> (Option<String>, String) {
-    if rustix::process::geteuid().is_root() {
-        return (Some("nobody:nogroup".to_owned()), String::new());
-    }
-    let me = run(Command::new("id").arg("-un")).trim().to_owned();
-    let group = run(Command::new("id").arg("-gn")).trim().to_owned();
-    let services = format!(
-        "default_internal_user = {me}\ndefault_internal_group = {group}\ndefault_login_user = {me}\n\
-         service anvil {{\n  chroot =\n}}\nservice stats {{\n  chroot =\n}}\n"
-    );
-    (None, services)
+/// Whose the mail is. As root, `nobody`'s (Dovecot opens no mail as root); otherwise everything runs as the one user there is.
+#[derive(Debug)]
+struct Owner {
+    root: bool,
+    uid: u32,
+    gid: u32,
 }
 
-fn owner_part(owner: Option<&str>, flag: &str) -> String {
-    let mut command = Command::new("id");
-    command.arg(flag);
-    if let Some((user, _)) = owner.and_then(|o| o.split_once(':')) {
-        command.arg(user);
+impl Owner {
+    fn of_mail() -> Self {
+        let root = rustix::process::geteuid().is_root();
+        let id = |flag: &str| {
+            let mut command = Command::new("id");
+            command.arg(flag).args(root.then_some("nobody"));
+            run(&mut command).trim().parse().expect("a number")
+        };
+        Self { root, uid: id("-u"), gid: id("-g") }
     }
-    run(&mut command).trim().to_owned()
+
+    fn give(&self, path: &Path) {
+        if self.root {
+            std::os::unix::fs::chown(path, Some(self.uid), Some(self.gid)).expect("chown");
+        }
+    }
+
+    /// Dovecot's own users, where there is no root to change to them.
+    fn services(&self) -> String {
+        if self.root {
+            return String::new();
+        }
+        let me = run(Command::new("id").arg("-un")).trim().to_owned();
+        let group = run(Command::new("id").arg("-gn")).trim().to_owned();
+        format!(
+            "default_internal_user = {me}\ndefault_internal_group = {group}\ndefault_login_user = {me}\n\
+             service anvil {{\n  chroot =\n}}\nservice stats {{\n  chroot =\n}}\n"
+        )
+    }
+}
+
+fn make(dir: &Path) -> PathBuf {
+    std::fs::create_dir_all(dir).expect("mail folder");
+    dir.to_owned()
 }
 
 /// The message that [`Dovecot::start`] put into a mailbox ends with this line.

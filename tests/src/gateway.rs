@@ -77,9 +77,10 @@ bind = ["127.0.0.1:{http}"]
             management = ports.management,
         );
         let imap_listeners = format!(
-            "[listener.imap.imaps]\nbind = [\"127.0.0.1:{}\"]\ntls = \"implicit\"\n\
-             [listener.imap.imap]\nbind = [\"127.0.0.1:{}\"]\ntls = \"starttls\"\n",
-            ports.imaps, ports.imap
+            "[listener.imap.imaps]\nbind = [\"127.0.0.1:{imaps}\"]\ntls = \"implicit\"\npublic_port = {imaps}\n\
+             [listener.imap.imap]\nbind = [\"127.0.0.1:{imap}\"]\ntls = \"starttls\"\npublic_port = {imap}\n",
+            imaps = ports.imaps,
+            imap = ports.imap
         );
         Self {
             dir,

@@ -30,6 +30,8 @@ pub const ALICE: Person = Person {
     idp_login: "alice",
     idp_password: "looking-glass-Pw2",
 };
+/// Her password at the cell, which only the cell knows: the gateway logs in for her as master.
+pub const ALICE_AT_CELL: &str = "only-the-cell-knows-Pw12";
 /// Staff of `univ-a`; the directory places him in cell `beta`.
 pub const BOB: Person =
     Person { address: "bob@univ-a.test", password: "builder-Pw3", idp_login: "bob", idp_password: "hammer-Pw4" };
@@ -79,7 +81,7 @@ impl House {
         slapd.add_user(LOU.address, LOU.password, &[]);
         slapd.lock(LOU.address);
         slapd.add_user(ERIN.address, ERIN.password, &["guichetStatus: closed"]);
-        let alpha = Dovecot::start(&world, "alpha", &[(ALICE.address, "only-the-cell-knows-Pw12")]);
+        let alpha = Dovecot::start(&world, "alpha", &[(ALICE.address, ALICE_AT_CELL)]);
         let beta = Dovecot::start(&world, "beta", &[(BOB.address, BOB.password), (CAROL.address, CAROL.password)]);
         let alpha_web = WebCell::start(&world, "alpha");
         let beta_web = WebCell::start(&world, "beta");

@@ -2,8 +2,9 @@
 //!
 //! A [`World`] is a folder with a certificate authority. Peers live in it, each a [`Daemon`] that ends with the test
 //! process, however that ends: [`Slapd`] (OpenLDAP), [`Dovecot`] (an IMAP cell), [`Postfix`] (its submission),
-//! [`SimpleSaml`] (an identity provider), [`WebCell`] (aiohttp) and [`Gateway`] (the built `guichet`). Clients are as
-//! real: [`Curl`], [`openssl`], [`python`](fn@python) with `imapclient`, and [`Browser`] (Chromium).
+//! [`SimpleSaml`] (an identity provider), [`WebCell`] (aiohttp) and [`Gateway`] (the built `guichet`); only [`Scripted`]
+//! is no real server, as none misbehaves on demand. Clients are as real: [`Curl`], [`openssl`], [`python`](fn@python) with
+//! `imapclient`, and [`Browser`] (Chromium); what they keep in files is read by [`maildir`].
 //!
 //! Everything here blocks and returns `expect`-style panics: a harness that cannot start a peer has nothing to test.
 //! Waiting is always for an event with a bound ([`wait`]), never for a time.
@@ -15,9 +16,11 @@ mod dovecot;
 mod gateway;
 mod house;
 mod imap;
+pub mod maildir;
 mod pki;
 mod postfix;
 mod relay;
+mod scripted;
 mod simplesaml;
 mod slapd;
 pub mod wait;
@@ -29,12 +32,14 @@ pub use curl::{Answer, Curl};
 pub use daemon::{Daemon, Signal};
 pub use dovecot::{Dovecot, MASTER, Mailbox, welcome};
 pub use gateway::{Gateway, HOST, Settings, guichet};
-pub use house::{ALICE, BOB, CAROL, ERIN, GHOST, House, LOU, MALLORY, Person};
+pub use house::{ALICE, ALICE_AT_CELL, BOB, CAROL, ERIN, GHOST, House, LOU, MALLORY, Person};
 pub use imap::{Dialogue, openssl};
+pub use maildir::Message;
 pub use pki::{Files, Pki};
 pub use postfix::Postfix;
 pub use relay::Relay;
+pub use scripted::{Fault, Moment, Scripted};
 pub use simplesaml::{Login, SimpleSaml};
 pub use slapd::{BASE, Slapd};
 pub use webcell::WebCell;
-pub use world::{World, free_port, python, run, run_with_input};
+pub use world::{World, client, free_port, python, run, run_with_input};

@@ -2,6 +2,8 @@
 
 use std::{path::PathBuf, process::Command};
 
+use base64::{Engine, engine::general_purpose::STANDARD};
+
 use crate::{
     daemon::{Daemon, Signal},
     world::{World, free_port, listens, run, run_with_input, write_secret},
@@ -118,7 +120,8 @@ timeout_request = "2s"
         let (uid, _) = address.split_once('@').expect("an address");
         self.modify(&format!(
             "dn: {dn}\nchangetype: add\nobjectClass: inetOrgPerson\nobjectClass: guichetAccount\n\
-             uid: {uid}\ncn: {uid}\nsn: {uid}\nmail: {address}\nuserPassword: {password}\n{status}{facts}",
+             uid: {uid}\ncn: {uid}\nsn: {uid}\nmail: {address}\nuserPassword:: {password}\n{status}{facts}",
+            password = STANDARD.encode(password),
             dn = Self::dn(address),
         ));
     }
@@ -134,8 +137,9 @@ timeout_request = "2s"
     /// Gives a user a new password.
     pub fn set_password(&self, address: &str, password: &str) {
         self.modify(&format!(
-            "dn: {}\nchangetype: modify\nreplace: userPassword\nuserPassword: {password}\n",
-            Self::dn(address)
+            "dn: {}\nchangetype: modify\nreplace: userPassword\nuserPassword:: {}\n",
+            Self::dn(address),
+            STANDARD.encode(password)
         ));
     }
 

@@ -12,7 +12,7 @@ use std::{
     },
 };
 
-use crate::pki::Pki;
+use crate::{pki::Pki, wait::PATIENCE};
 
 /// The world of one test binary.
 #[derive(Debug)]
@@ -102,6 +102,13 @@ pub fn run(command: &mut Command) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+/// A client that is ended when it takes longer than anything may ([`wait::PATIENCE`](crate::wait::PATIENCE)).
+pub fn client(program: &str) -> Command {
+    let mut command = Command::new("timeout");
+    command.arg(PATIENCE.as_secs().to_string()).arg(program);
+    command
+}
+
 /// Runs a program with something to read, to whatever end.
 pub fn run_with_input(command: &mut Command, input: &[u8]) -> Output {
     let mut child = command
@@ -121,7 +128,7 @@ pub fn run_with_input(command: &mut Command, input: &[u8]) -> Output {
 
 /// Runs a script of `tests/python` in the environment that `tests/run` made; a bad end is a panic.
 pub fn python(script: &str, args: &[&str]) -> String {
-    run(Command::new(python_program()).arg(script_path(script)).args(args))
+    run(client(&python_program().display().to_string()).arg(script_path(script)).args(args))
 }
 
 /// The interpreter that has the packages of `tests/requirements.txt`.

@@ -2,7 +2,9 @@
 
 use std::sync::LazyLock;
 
-use guichet_tests::{ALICE, BOB, CAROL, Dialogue, ERIN, Gateway, HOST, House, LOU, Person, python, welcome};
+use guichet_tests::{
+    ALICE, ALICE_AT_CELL, BOB, CAROL, Dialogue, ERIN, Gateway, HOST, House, LOU, Person, python, welcome,
+};
 
 static HOUSE: LazyLock<House> = LazyLock::new(|| House::new("mail-login"));
 static GATEWAY: LazyLock<Gateway> = LazyLock::new(|| {
@@ -31,7 +33,7 @@ fn base64(bytes: &[u8]) -> String {
 
 #[test]
 fn curl_fetches_through_the_gateway_what_the_cell_holds_by_login_and_by_plain() {
-    let own = fetch("alpha.cell.test", HOUSE.alpha.imaps(), "alice@univ-a.test:only-the-cell-knows-Pw12", &[])
+    let own = fetch("alpha.cell.test", HOUSE.alpha.imaps(), &format!("{}:{ALICE_AT_CELL}", ALICE.address), &[])
         .expect("direct");
     for options in [&["--login-options", "AUTH=PLAIN"][..], &["--login-options", "AUTH=PLAIN", "--sasl-ir"], &[]] {
         let through = fetch(HOST, GATEWAY.imaps(), &user(&ALICE), options);
@@ -148,11 +150,12 @@ fn capabilities_before_and_after_login_are_coherent_with_the_cell() {
 }
 
 #[test]
-fn imapclient_identifies_itself_idles_and_fetches() {
+fn imapclient_identifies_itself_fetches_and_is_told_of_new_mail_while_it_idles() {
     // HOST resolves for Python only as localhost, which the certificate names as well.
     let ca = HOUSE.world.pki().ca().display().to_string();
-    let said = python("mailbox.py", &["localhost", &GATEWAY.imaps().to_string(), &ca, ALICE.address, ALICE.password]);
-    assert!(said.contains("id True") && said.contains("exists"), "{said}");
+    let (port, cell) = (GATEWAY.imaps().to_string(), HOUSE.alpha.imaps().to_string());
+    let said = python("mailbox.py", &["localhost", &port, &ca, ALICE.address, ALICE.password, &cell, ALICE_AT_CELL]);
+    assert!(said.contains("id True") && said.contains("exists") && said.contains("pushed"), "{said}");
     assert!(said.contains(&welcome(ALICE.address, "alpha")), "{said}");
     let log = HOUSE.alpha.log();
     assert!(log.contains("rip=127.0.0.1") && !log.contains("203.0.113.9"), "a client chose its own address: {log}");

@@ -166,6 +166,19 @@ fn msmtp_smtplib_and_curl_submit() {
 }
 
 #[test]
+fn aiosmtplib_submits_by_starttls_and_in_tls() {
+    let (starttls, implicit) = (COUNTER.starttls.to_string(), COUNTER.implicit.to_string());
+    let ca = OFFICE.ca();
+    let said = python("aiosmtp.py", &[&starttls, &implicit, &ca, BOB.address, BOB.password, CAROL.address]);
+    for subject in ["aiosmtplib-starttls", "aiosmtplib-implicit"] {
+        assert!(said.contains(&format!("{subject} 0 2.0.0 Ok: queued")), "{said}");
+        assert_once(&BOB, subject);
+        let text = OFFICE.beta.delivered(&format!("Subject: {subject}\n")).concat();
+        assert!(text.contains("Bonjour, à bientôt\n.\n..\nfin\n"), "8-bit text and dots stay what they were: {text}");
+    }
+}
+
+#[test]
 fn a_wrong_password_is_535_and_nothing_is_taken_before_tls() {
     let output = swaks(&COUNTER, &BOB, "wrong-Pw", "--tls-on-connect", "PLAIN", "never");
     let said = String::from_utf8_lossy(&output.stdout);

@@ -130,6 +130,7 @@ pub(crate) fn config() -> Config {
             messages_window: std::time::Duration::from_secs(1),
             body_bytes_max: 1 << 20,
         },
+        setup: guichet_config::Setup { enabled: false, name: None, dav_path: None },
         dns_servers: Vec::new(),
         cells: Default::default(),
         domains: tenants.iter().map(|(domain, tenant)| (domain.clone(), tenant.id.clone())).collect(),
@@ -328,6 +329,26 @@ async fn saml_identities_are_completed() {
 }
 
 #[tokio::test]
+async fn a_second_look_goes_past_the_cache_and_is_remembered_by_the_next_login() {
+    let world = World::new(Fake::default());
+    let typed: Address = "Alice@univ-a.example".parse().unwrap();
+    let Decision::Allow(before) = world.login("alice@univ-a.example", "right", EXEMPT).await.decision else { panic!() };
+    assert_eq!(before.cell, None);
+    let Decision::Allow(now) = world.authenticator.look_again(&before, Some(&typed)).await else { panic!() };
+    assert_eq!((now.cell.clone(), now.method), (Some("beta".parse().unwrap()), before.method));
+    assert_eq!(world.login("alice@univ-a.example", "right", EXEMPT).await.source, Source::Directory);
+    // Nothing new: what is believed stays believed.
+    assert_eq!(world.authenticator.look_again(&now, None).await, Decision::Allow(now));
+    assert_eq!(world.login("alice@univ-a.example", "right", EXEMPT).await.source, Source::Cache);
+
+    let away = Identity { address: "away@univ-a.example".parse().unwrap(), ..before.clone() };
+    let unavailable = |reason| Decision::Unavailable(reason);
+    assert_eq!(world.authenticator.look_again(&away, None).await, unavailable(UnavailableReason::Directory));
+    let _all = world.authenticator.looks.acquire_many(LOOKS_MAX as u32).await.unwrap();
+    assert_eq!(world.authenticator.look_again(&before, None).await, unavailable(UnavailableReason::Overloaded));
+}
+
+#[tokio::test]
 async fn whoever_proves_an_address_still_needs_an_account() {
     let world = World::new(Fake::default());
     let decide = async |address: &str, named: &str, method| {
@@ -365,26 +386,6 @@ async fn whoever_proves_an_address_still_needs_an_account() {
         assert_eq!((outcome.decision, outcome.source), (decision, source), "{address} as {named:?}");
     }
     assert_eq!(world.asked(), 0, "no password was verified");
-}
-
-#[tokio::test]
-async fn a_second_look_goes_past_the_cache_and_is_remembered_by_the_next_login() {
-    let world = World::new(Fake::default());
-    let typed: Address = "Alice@univ-a.example".parse().unwrap();
-    let Decision::Allow(before) = world.login("alice@univ-a.example", "right", EXEMPT).await.decision else { panic!() };
-    assert_eq!(before.cell, None);
-    let Decision::Allow(now) = world.authenticator.look_again(&before, Some(&typed)).await else { panic!() };
-    assert_eq!((now.cell.clone(), now.method), (Some("beta".parse().unwrap()), before.method));
-    assert_eq!(world.login("alice@univ-a.example", "right", EXEMPT).await.source, Source::Directory);
-    // Nothing new: what is believed stays believed.
-    assert_eq!(world.authenticator.look_again(&now, None).await, Decision::Allow(now));
-    assert_eq!(world.login("alice@univ-a.example", "right", EXEMPT).await.source, Source::Cache);
-
-    let away = Identity { address: "away@univ-a.example".parse().unwrap(), ..before.clone() };
-    let unavailable = |reason| Decision::Unavailable(reason);
-    assert_eq!(world.authenticator.look_again(&away, None).await, unavailable(UnavailableReason::Directory));
-    let _all = world.authenticator.looks.acquire_many(LOOKS_MAX as u32).await.unwrap();
-    assert_eq!(world.authenticator.look_again(&before, None).await, unavailable(UnavailableReason::Overloaded));
 }
 
 #[tokio::test]

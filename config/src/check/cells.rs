@@ -90,7 +90,11 @@ impl Check {
         }
         for (index, source) in sources.iter().enumerate() {
             if literals.iter().all(|ip| ip.is_some_and(|ip| family(&ip) != family(source))) {
-                self.problem(&format!("{key}[{index}]"), format!("no endpoint of the cell is {}", family(source)), None);
+                self.problem(
+                    &format!("{key}[{index}]"),
+                    format!("no endpoint of the cell is {}", family(source)),
+                    None,
+                );
             }
         }
     }

@@ -9,16 +9,22 @@ use super::{Check, all, values::seconds};
 use crate::{DataLines, Domain, Listener, ListenerKind, MailMechanism, MailProtocol, MailTls, Management, file, shape};
 
 /// What every kind of listener has.
-type Common<'a> = (&'a String, &'a [String], Option<&'a file::ProxyProtocol>, Option<ListenerKind>);
+struct Common<'a> {
+    name: &'a String,
+    bind: &'a [String],
+    proxy: Option<&'a file::ProxyProtocol>,
+    public_port: Option<u16>,
+    kind: Option<ListenerKind>,
+}
 
 impl Check {
     pub(super) fn listeners(&mut self, file: &file::Listeners) -> Option<Vec<Listener>> {
         let mut found: Vec<(&str, Common<'_>)> = Vec::new();
         for (name, one) in &file.web {
-            found.push(("web", (name, &one.bind, one.proxy_protocol.as_ref(), Some(ListenerKind::Web))));
+            found.push(("web", plain(name, one, ListenerKind::Web)));
         }
         for (name, one) in &file.redirect {
-            found.push(("redirect", (name, &one.bind, one.proxy_protocol.as_ref(), Some(ListenerKind::Redirect))));
+            found.push(("redirect", plain(name, one, ListenerKind::Redirect)));
         }
         let mail =
             [(MailProtocol::Imap, &file.imap), (MailProtocol::Pop3, &file.pop3), (MailProtocol::Sieve, &file.sieve)];
@@ -26,7 +32,8 @@ impl Check {
             for (name, one) in listeners {
                 let ways = (one.mechanisms.as_deref(), one.client_ca.as_ref());
                 let kind = self.mail(protocol, name, one.tls, ways, DataLines::Reject);
-                found.push((protocol.as_str(), (name, &one.bind, one.proxy_protocol.as_ref(), kind)));
+                let (proxy, public_port) = (one.proxy_protocol.as_ref(), one.public_port);
+                found.push((protocol.as_str(), Common { name, bind: &one.bind, proxy, public_port, kind }));
             }
         }
         for (name, one) in &file.submission {
@@ -38,21 +45,23 @@ impl Check {
             };
             let ways = (one.mechanisms.as_deref(), one.client_ca.as_ref());
             let kind = self.mail(protocol, name, one.tls, ways, data_lines);
-            found.push((protocol.as_str(), (name, &one.bind, one.proxy_protocol.as_ref(), kind)));
+            let (proxy, public_port) = (one.proxy_protocol.as_ref(), one.public_port);
+            found.push((protocol.as_str(), Common { name, bind: &one.bind, proxy, public_port, kind }));
         }
         for (name, one) in &file.relay {
             let kind = self.relay(&shape::join("listener.relay", name), one);
-            found.push(("relay", (name, &one.bind, one.proxy_protocol.as_ref(), kind)));
+            let proxy = one.proxy_protocol.as_ref();
+            found.push(("relay", Common { name, bind: &one.bind, proxy, public_port: None, kind }));
         }
         if found.is_empty() {
             self.problem("listener", "no port is open", "add a [listener.web.NAME] or [listener.imap.NAME]".to_owned());
         }
-        found.sort_by_key(|(kind, (name, ..))| self.place(&shape::join(&format!("listener.{kind}"), name)));
+        found.sort_by_key(|(kind, one)| self.place(&shape::join(&format!("listener.{kind}"), one.name)));
         let mut seen: Vec<(&str, String)> = Vec::new();
         let mut listeners = Vec::new();
         for (kind, common) in found {
-            let key = shape::join(&format!("listener.{kind}"), common.0);
-            self.name_once(&mut seen, common.0, &key);
+            let key = shape::join(&format!("listener.{kind}"), common.name);
+            self.name_once(&mut seen, common.name, &key);
             listeners.push(self.listener(&key, common));
         }
         let mut listeners = all(listeners)?;
@@ -72,12 +81,13 @@ impl Check {
         seen.push((name, key.to_owned()));
     }
 
-    fn listener(&mut self, key: &str, (name, bind, proxy, kind): Common<'_>) -> Option<Listener> {
+    fn listener(&mut self, key: &str, common: Common<'_>) -> Option<Listener> {
+        let Common { name, bind, proxy, public_port, kind } = common;
         let id = self.parse(key, name);
         let bind = self.addresses(&format!("{key}.bind"), bind, None);
         let proxy_from =
             proxy.map_or(Some(Vec::new()), |proxy| self.networks(&format!("{key}.proxy_protocol.from"), &proxy.from));
-        Some(Listener { id: id?, kind: kind?, bind: bind?, proxy_from: proxy_from? })
+        Some(Listener { id: id?, kind: kind?, bind: bind?, proxy_from: proxy_from?, public_port })
     }
 
     fn mail(
@@ -200,6 +210,10 @@ impl Check {
             }
         }
     }
+}
+
+fn plain<'a>(name: &'a String, one: &'a file::PlainListener, kind: ListenerKind) -> Common<'a> {
+    Common { name, bind: &one.bind, proxy: one.proxy_protocol.as_ref(), public_port: None, kind: Some(kind) }
 }
 
 fn all_mechanisms(protocol: MailProtocol, client_ca: bool, bearers: bool) -> Vec<MailMechanism> {

@@ -36,18 +36,16 @@ impl Check {
     fn tenant(&mut self, name: &str, file: &file::Tenant) -> Option<Tenant> {
         let key = shape::join("tenant", name);
         let id: Option<TenantId> = self.parse(&key, name);
-        let fr = self.text(&format!("{key}.name.fr"), &file.name.fr);
-        let en = self.text_or_none(&format!("{key}.name.en"), file.name.en.as_deref());
+        let shown = self.name(&format!("{key}.name"), &file.name);
         let domains = file.domains.iter().enumerate();
         let domains = all(domains.map(|(index, text)| self.parse(&format!("{key}.domains[{index}]"), text)).collect());
         let cell = self.cell(&format!("{key}.cell"), &file.cell);
         let idp = file.idp.as_ref().map_or(Some(None), |idp| self.idp(&format!("{key}.idp.saml"), &idp.saml).map(Some));
         let contact = file.contact.as_deref().map(|text| self.parse::<Address>(&format!("{key}.contact"), text));
         let contact = contact.map_or(Some(None), |address| address.map(|address| Some(address.as_str().to_owned())));
-        let fr = fr?;
         Some(Tenant {
             id: id?,
-            name: Text { en: en?.unwrap_or_else(|| fr.clone()), fr },
+            name: shown?,
             domains: domains?,
             cell: cell?,
             category: category(file.category),
@@ -60,6 +58,14 @@ impl Check {
             }),
             contact: contact?,
         })
+    }
+
+    /// A name in the two languages of the pages.
+    pub(super) fn name(&mut self, key: &str, file: &file::Text) -> Option<Text> {
+        let fr = self.text(&format!("{key}.fr"), &file.fr);
+        let en = self.text_or_none(&format!("{key}.en"), file.en.as_deref());
+        let fr = fr?;
+        Some(Text { en: en?.unwrap_or_else(|| fr.clone()), fr })
     }
 
     fn idp(&mut self, key: &str, file: &file::IdpSaml) -> Option<IdpOfTenant> {

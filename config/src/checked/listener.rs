@@ -22,6 +22,8 @@ pub struct Listener {
     pub bind: Vec<SocketAddr>,
     /// Networks that must send a PROXY v1 or v2 header (others are refused); empty: no header is read.
     pub proxy_from: Vec<IpNet>,
+    /// Port that mail programs are told, when the file names one; mail listeners only.
+    pub public_port: Option<u16>,
 }
 
 /// What a listener speaks.

@@ -53,6 +53,9 @@ pub(crate) struct MailListener {
     pub(crate) mechanisms: Option<Vec<Mechanism>>,
     /// Client certificates it asks for.
     pub(crate) client_ca: Option<ClientCa>,
+    /// Port that mail programs are told; by default the one of `bind`. Needed where a load balancer listens on another.
+    #[schemars(range(min = 1, max = 65_535))]
+    pub(crate) public_port: Option<u16>,
     /// A load balancer in front that sends PROXY headers.
     pub(crate) proxy_protocol: Option<ProxyProtocol>,
 }
@@ -75,6 +78,9 @@ pub(crate) struct SubmissionListener {
     /// What becomes of a message with bare CR or LF in it.
     #[serde(default)]
     pub(crate) data_lines: DataLines,
+    /// Port that mail programs are told; by default the one of `bind`. Needed where a load balancer listens on another.
+    #[schemars(range(min = 1, max = 65_535))]
+    pub(crate) public_port: Option<u16>,
     /// A load balancer in front that sends PROXY headers.
     pub(crate) proxy_protocol: Option<ProxyProtocol>,
 }

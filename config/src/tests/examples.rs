@@ -34,6 +34,7 @@ fn the_minimal_example_has_defaults_for_the_rest() {
     assert_eq!(config.session.lifetime, Duration::from_secs(36_000));
     assert_eq!(config.limits.body_bytes_max, 100 << 20);
     assert_eq!(config.limits.login_deadline, Duration::from_secs(60));
+    assert!(config.setup.enabled && config.setup.name.is_none() && config.setup.dav_path.is_none());
 
     let Directory::Embedded(users) = &config.directory else { panic!("an embedded directory") };
     let alice = &users.by_address[&"Alice@univ.example".parse().unwrap()];
@@ -69,6 +70,11 @@ fn the_example_of_one_node_uses_what_it_writes() {
     assert_eq!((univ.fallback_staff, univ.fallback_students), (FallbackPolicy::Operator, FallbackPolicy::Auto));
     assert_eq!(univ.idp.as_ref().unwrap().address_attributes.len(), 2);
     assert_eq!(univ.idp_forced, None);
+    let name = config.setup.name.as_ref().map(|name| name.en.as_str());
+    assert_eq!(
+        (config.setup.enabled, name, config.setup.dav_path.as_deref()),
+        (true, Some("Example mail"), Some("/dav/"))
+    );
 }
 
 #[test]
@@ -81,6 +87,8 @@ fn the_fleet_reads_its_tenants_from_their_files() {
     assert_eq!(config.dns_servers[0], "192.0.2.53:53".parse().unwrap());
     let balanced = config.listeners.iter().find(|listener| listener.id.as_str() == "balanced").unwrap();
     assert_eq!(balanced.proxy_from.len(), 2);
+    let ports: Vec<_> = config.listeners.iter().filter_map(|listener| listener.public_port).collect();
+    assert_eq!(ports, [993, 143]);
     assert!(config.management.tls.is_some());
     let gamma = &config.cells[&"gamma".parse().unwrap()];
     assert!(matches!(gamma.mail[&MailProtocol::Imap].login, MailLogin::ZimbraToken));
@@ -117,7 +125,11 @@ fn logins_without_a_password_are_offered_where_there_is_something_to_prove_them(
 
     // Where all cells do, a token has nowhere to go, and is not offered unless somebody says so.
     let copy = Copy::of("fleet/fleet.toml");
-    copy.edit("fleet.toml", "login.master = { username = \"guichet\", password_file = \"secrets/alpha.password\" }", "");
+    copy.edit(
+        "fleet.toml",
+        "login.master = { username = \"guichet\", password_file = \"secrets/alpha.password\" }",
+        "",
+    );
     copy.edit("fleet.toml", "login.zimbra_token = {}", "");
     let report = copy.report();
     let complaint = ":16: listener.imap.certified: no cell can be entered by IMAP without the user's password";

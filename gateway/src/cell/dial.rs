@@ -14,11 +14,7 @@ use std::{
     },
 };
 
-use pingora::{
-    ErrorType,
-    connectors::l4::BindTo,
-    protocols::l4::ext,
-};
+use pingora::{ErrorType, connectors::l4::BindTo, protocols::l4::ext};
 use tokio::net::TcpStream;
 
 use crate::telemetry::event;
@@ -48,7 +44,7 @@ impl Sources {
     }
 
     /// The ways to go to an address, the one whose turn it is first. None has its family: the kernel's choice.
-    fn ways(&self, to: SocketAddr) -> Vec<Option<IpAddr>> {
+    pub(super) fn ways(&self, to: SocketAddr) -> Vec<Option<IpAddr>> {
         let mut ways: Vec<_> =
             self.addresses.iter().filter(|ip| ip.is_ipv4() == to.is_ipv4()).copied().map(Some).collect();
         if ways.is_empty() {
@@ -57,16 +53,6 @@ impl Sources {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed) % ways.len();
         ways.rotate_left(turn);
         ways
-    }
-
-    /// The address to come from, for connections made elsewhere; `None`: the kernel's choice.
-    pub(super) fn bind_to(&self, to: SocketAddr) -> Option<BindTo> {
-        self.ways(to).into_iter().next().flatten().map(bind_to)
-    }
-
-    /// How many connections may be tried before none is left.
-    pub(super) fn count(&self) -> usize {
-        self.addresses.len().max(1)
     }
 
     /// An address was of no use.
@@ -96,7 +82,7 @@ impl Sources {
     }
 }
 
-fn bind_to(ip: IpAddr) -> BindTo {
+pub(super) fn bind_to(ip: IpAddr) -> BindTo {
     let mut bind_to = BindTo::default();
     bind_to.addr = Some(SocketAddr::new(ip, 0));
     bind_to
@@ -126,7 +112,6 @@ mod tests {
         }
         let two = [ip("127.0.0.2"), ip("127.0.0.3")];
         assert_eq!(seen, [two, two].concat());
-        assert_eq!(sources.bind_to(to).and_then(|one| one.addr), Some("127.0.0.2:0".parse().unwrap()));
     }
 
     /// An address that is not of this machine fails as one without a port does (EADDRNOTAVAIL).
@@ -175,7 +160,6 @@ mod tests {
             let sources = Sources::new("kernel", addresses);
             let to = listener.local_addr().unwrap();
             assert_eq!(sources.dial(to).await.unwrap().local_addr().unwrap().ip(), ip("127.0.0.1"));
-            assert!(sources.bind_to(to).is_none());
         }
     }
 }

@@ -2,7 +2,9 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use guichet_config::{CellMail, CellMailTls, CellRelay, CellTls, CellWeb, CellZimbra, ClientAddress, Health, MailProtocol};
+use guichet_config::{
+    CellMail, CellMailTls, CellRelay, CellTls, CellWeb, CellZimbra, ClientAddress, Health, MailProtocol,
+};
 use guichet_proto::proxy_header;
 use rustls::ClientConfig;
 use tokio::{

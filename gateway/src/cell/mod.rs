@@ -77,15 +77,14 @@ impl Chosen {
         self.sources.dial(self.address).await
     }
 
-    /// The source address whose turn it is, for connections that others make.
-    pub(crate) fn bind_to(&self) -> Option<BindTo> {
-        self.sources.bind_to(self.address)
+    /// The source addresses in the order to try them, for connections that others make. `None`: the kernel's choice.
+    pub(crate) fn ways(&self) -> impl Iterator<Item = Option<BindTo>> {
+        self.sources.ways(self.address).into_iter().map(|way| way.map(dial::bind_to))
     }
 
-    /// Such a connection found no port: whether trying again may find one, `tries` of them made.
-    pub(crate) fn source_exhausted(&self, tries: usize) -> bool {
+    /// Such a connection found no port.
+    pub(crate) fn source_exhausted(&self) {
         self.sources.exhausted(None);
-        tries <= self.sources.count()
     }
 }
 

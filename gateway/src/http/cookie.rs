@@ -126,7 +126,9 @@ mod tests {
 
     #[test]
     fn a_cookie_is_taken_away_or_set() {
-        for gone in ["ZM_AUTH_TOKEN=; Path=/", "ZM_AUTH_TOKEN=\"\"", "ZM_AUTH_TOKEN", "ZM_AUTH_TOKEN=x; Path=/; Max-Age=0"] {
+        for gone in
+            ["ZM_AUTH_TOKEN=; Path=/", "ZM_AUTH_TOKEN=\"\"", "ZM_AUTH_TOKEN", "ZM_AUTH_TOKEN=x; Path=/; Max-Age=0"]
+        {
             assert!(clears(gone.as_bytes()) && sets(gone.as_bytes(), is_zimbra), "{gone}");
         }
         assert!(!clears(b"ZM_AUTH_TOKEN=0_a=; Path=/; Max-Age=01"));

@@ -91,6 +91,12 @@ pub(crate) fn saml_accepted(identity: &Identity) {
     METRICS.saml_logins.with_label_values(&[identity.tenant.as_str(), "accepted"]).inc();
 }
 
+/// A mail program asked for its settings. `result`: `told`, `unknown` (domain), `refused` or `forwarded` to the cell.
+pub(crate) fn setup_asked(document: &'static str, result: &'static str) {
+    METRICS.setup_requests.with_label_values(&[document, result]).inc();
+    debug!(document, result, "A mail program asked for its settings.");
+}
+
 /// A page could not be served because of ourselves or something behind us.
 pub(crate) fn trouble(what: &'static str, error: &str, reference: &str) {
     warn!(what, error, reference, "A login could not be served.");

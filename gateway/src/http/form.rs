@@ -1,6 +1,9 @@
-//! Request bodies read whole: forms, with a bound.
+//! Request bodies read whole, with a bound: forms, and what mail programs send.
 
-use pingora::proxy::Session;
+use http::header;
+use zeroize::Zeroizing;
+
+use super::Session;
 
 /// Fields of an `application/x-www-form-urlencoded` text, first of each name first.
 #[derive(Default)]
@@ -17,6 +20,11 @@ impl Form {
     /// A field; empty when it is absent.
     pub(crate) fn field(&self, name: &str) -> &str {
         self.0.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value)
+    }
+
+    /// A field whose name may be in capitals.
+    pub(crate) fn field_any_case(&self, name: &str) -> &str {
+        self.0.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map_or("", |(_, value)| value)
     }
 
     /// Takes a field out.
@@ -40,19 +48,29 @@ pub(crate) enum BodyError {
 /// Reads a form of at most `bytes_max`.
 pub(crate) async fn read(session: &mut Session, bytes_max: usize) -> Result<Form, BodyError> {
     let head = session.req_header();
-    let kind = head.headers.get(http::header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
+    let kind = head.headers.get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
     let kind = kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
     if !kind.eq_ignore_ascii_case(b"application/x-www-form-urlencoded") {
         return Err(BodyError::WrongType);
     }
-    let mut body = zeroize::Zeroizing::new(Vec::new());
-    while let Some(piece) = session.as_downstream_mut().read_request_body().await.map_err(|_| BodyError::Gone)? {
+    Ok(Form::parse(&body(session, bytes_max).await?))
+}
+
+/// Reads a body of at most `bytes_max`. It may hold a password: what held it is wiped.
+pub(crate) async fn body(session: &mut Session, bytes_max: usize) -> Result<Zeroizing<Vec<u8>>, BodyError> {
+    let waits = session.req_header().headers.get(header::EXPECT);
+    let waits = waits.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    if waits && !session.is_http2() {
+        session.write_continue_response().await.map_err(|_| BodyError::Gone)?;
+    }
+    let mut body = Zeroizing::new(Vec::new());
+    while let Some(piece) = session.read_request_body().await.map_err(|_| BodyError::Gone)? {
         if body.len() + piece.len() > bytes_max {
             return Err(BodyError::TooLarge);
         }
         body.extend_from_slice(&piece);
     }
-    Ok(Form::parse(&body))
+    Ok(body)
 }
 
 const FIELDS_MAX: usize = 32;

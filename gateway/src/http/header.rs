@@ -3,7 +3,10 @@
 use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::{
+    Result,
+    http::{RequestHeader, ResponseHeader},
+};
 
 use super::cookie;
 
@@ -30,33 +33,43 @@ pub(crate) enum Word<'a> {
     Zimbra(&'a str),
 }
 
-/// Makes a client's request head the cell's: what a client may not say is removed, what we know is set. The framing
-/// fields (`Transfer-Encoding`, `Content-Length`, and `Connection` with `Upgrade`) are the engine's.
-pub(crate) fn clean_request(head: &mut RequestHeader, told: &Told<'_>, upgrade: bool) {
+/// The head the cell gets for a client's: what a client may not say is left out, what we know is set. `upgrade`: the
+/// request may switch protocols. The framing fields (`Transfer-Encoding`, `Content-Length`) pass.
+///
+/// # Errors
+/// A target the engine cannot write.
+pub(crate) fn for_cell(head: &RequestHeader, told: &Told<'_>, upgrade: bool) -> Result<RequestHeader> {
     let nominated = nominated(&head.headers);
     // The password was for us; the cell gets the signed word instead.
     let basic = is_basic(&head.headers);
     let doomed = |name: &HeaderName| {
-        is_spoofable(name.as_str())
+        name == header::HOST
+            || name == header::COOKIE
+            || is_spoofable(name.as_str())
             || is_hop_by_hop(name, upgrade)
             || (basic && name == header::AUTHORIZATION)
             || (nominated.contains(name) && !(upgrade && name == header::UPGRADE))
     };
-    let names: Vec<HeaderName> = head.headers.keys().filter(|name| doomed(name)).cloned().collect();
-    for name in &names {
-        head.remove_header(name);
+    let fields = head.headers.len() + OURS_MAX;
+    let mut cells = RequestHeader::build_no_case(head.method.clone(), head.raw_path(), Some(fields))?;
+    for (name, value) in head.headers.iter().filter(|(name, _)| !doomed(name)) {
+        cells.append_header(name.clone(), value.clone())?;
     }
     if upgrade {
-        set(head, "connection", HeaderValue::from_static("Upgrade"));
+        set(&mut cells, header::CONNECTION, HeaderValue::from_static("Upgrade"));
     }
-    clean_cookies(head, told);
-    set(head, "x-forwarded-for", told.client.to_string());
-    set(head, "x-forwarded-proto", HeaderValue::from_static("https"));
-    set(head, "x-forwarded-host", told.host);
+    if let Some(cookies) = cookies(&head.headers, &told.word) {
+        set(&mut cells, header::COOKIE, cookies);
+    }
+    set(&mut cells, header::HOST, told.host);
+    set(&mut cells, X_FORWARDED_FOR, told.client.to_string());
+    set(&mut cells, X_FORWARDED_PROTO, HeaderValue::from_static("https"));
+    set(&mut cells, X_FORWARDED_HOST, told.host);
     if let Word::Signed { user, token } = &told.word {
-        set(head, "remote-user", *user);
-        set(head, "guichet-identity", token.clone());
+        set(&mut cells, REMOTE_USER, *user);
+        set(&mut cells, GUICHET_IDENTITY, token.clone());
     }
+    Ok(cells)
 }
 
 /// Makes a cell's response head the client's. `upgrade`: the response switches protocols. `zimbra`: the cell is entered by
@@ -124,26 +137,21 @@ pub(crate) fn ends_token(head: &ResponseHeader) -> bool {
         || cookies.any(|field| cookie::sets(field, cookie::is_zimbra) && cookie::clears(field))
 }
 
-fn clean_cookies(head: &mut RequestHeader, told: &Told<'_>) {
+/// The client's cookies but ours, and the token's. HTTP/2 may split the field (RFC 9113 §8.2.3); an HTTP/1.1 cell gets one.
+fn cookies(headers: &HeaderMap, word: &Word<'_>) -> Option<HeaderValue> {
     let mut kept = Vec::new();
-    let zimbra = matches!(told.word, Word::Zimbra(_));
-    for field in head.headers.get_all(header::COOKIE) {
+    let zimbra = matches!(word, Word::Zimbra(_));
+    for field in headers.get_all(header::COOKIE) {
         let out = |name: &str| cookie::is_ours(name) || (zimbra && cookie::is_zimbra(name));
         cookie::push_without(field.as_bytes(), &mut kept, out);
     }
-    head.remove_header(&header::COOKIE);
-    if let Word::Zimbra(token) = told.word {
+    if let Word::Zimbra(token) = word {
         cookie::push(format!("{}={token}", cookie::ZIMBRA).as_bytes(), &mut kept);
     }
-    // HTTP/2 may split the field (RFC 9113 §8.2.3); an HTTP/1.1 cell gets one.
-    if !kept.is_empty()
-        && let Ok(value) = HeaderValue::from_maybe_shared(bytes::Bytes::from(kept))
-    {
-        let _ = head.insert_header("cookie", value);
-    }
+    if kept.is_empty() { None } else { HeaderValue::from_maybe_shared(bytes::Bytes::from(kept)).ok() }
 }
 
-fn set(head: &mut RequestHeader, name: &'static str, value: impl TryInto<HeaderValue>) {
+fn set(head: &mut RequestHeader, name: HeaderName, value: impl TryInto<HeaderValue>) {
     // Addresses and hosts are visible ASCII; were one not, the field is absent and the cell refuses.
     if let Ok(value) = value.try_into() {
         let _ = head.insert_header(name, value);
@@ -154,6 +162,14 @@ fn set(head: &mut RequestHeader, name: &'static str, value: impl TryInto<HeaderV
 fn is_hop_by_hop(name: &HeaderName, upgrade: bool) -> bool {
     name == header::CONNECTION || (name == header::UPGRADE && !upgrade) || HOP_BY_HOP.contains(name)
 }
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const REMOTE_USER: HeaderName = HeaderName::from_static("remote-user");
+const GUICHET_IDENTITY: HeaderName = HeaderName::from_static("guichet-identity");
+/// Fields we set, at most.
+const OURS_MAX: usize = 8;
 
 static HOP_BY_HOP: [HeaderName; 6] = [
     HeaderName::from_static("keep-alive"),
@@ -170,7 +186,7 @@ static TELLTALE: [HeaderName; 5] = [
     HeaderName::from_static("x-powered-by"),
     header::ALT_SVC,
     header::STRICT_TRANSPORT_SECURITY,
-    HeaderName::from_static("guichet-identity"),
+    GUICHET_IDENTITY,
 ];
 
 const SPOOFABLE: [&str; 12] = [
@@ -208,10 +224,7 @@ mod tests {
         Told {
             client: "192.0.2.7".parse().unwrap(),
             host: "mail.example",
-            word: Word::Signed {
-                user: "alice@univ.example",
-                token: HeaderValue::from_static("header.claims.tag"),
-            },
+            word: Word::Signed { user: "alice@univ.example", token: HeaderValue::from_static("header.claims.tag") },
         }
     }
 
@@ -225,7 +238,7 @@ mod tests {
 
     #[test]
     fn spoofed_fields_never_reach_the_cell() {
-        let mut head = request(&[
+        let head = request(&[
             ("X-Forwarded-For", "10.0.0.1"),
             ("X-Forwarded-For", "10.0.0.2"),
             ("Forwarded", "for=10.0.0.1"),
@@ -238,7 +251,7 @@ mod tests {
             ("X-Original-URL", "/admin"),
             ("Accept", "text/html"),
         ]);
-        clean_request(&mut head, &told(), false);
+        let head = for_cell(&head, &told(), false).unwrap();
         let mut fields: Vec<_> =
             head.headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
         fields.sort_unstable();
@@ -247,6 +260,7 @@ mod tests {
             [
                 ("accept", "text/html"),
                 ("guichet-identity", "header.claims.tag"),
+                ("host", "mail.example"),
                 ("remote-user", "alice@univ.example"),
                 ("x-forwarded-for", "192.0.2.7"),
                 ("x-forwarded-host", "mail.example"),
@@ -257,8 +271,8 @@ mod tests {
 
     #[test]
     fn fields_named_by_connection_end_here() {
-        let mut head = request(&[("Connection", "close, X-Hop"), ("X-Hop", "1"), ("Keep-Alive", "1")]);
-        clean_request(&mut head, &told(), false);
+        let head = request(&[("Connection", "close, X-Hop"), ("X-Hop", "1"), ("Keep-Alive", "1")]);
+        let head = for_cell(&head, &told(), false).unwrap();
         for name in ["connection", "x-hop", "keep-alive"] {
             assert!(head.headers.get(name).is_none(), "{name}");
         }
@@ -266,27 +280,27 @@ mod tests {
 
     #[test]
     fn our_own_fields_survive_being_named_by_connection() {
-        let mut head = request(&[("Connection", "Remote-User, Guichet-Identity, X-Forwarded-For")]);
-        clean_request(&mut head, &told(), false);
+        let head = request(&[("Connection", "Remote-User, Guichet-Identity, X-Forwarded-For")]);
+        let head = for_cell(&head, &told(), false).unwrap();
         assert_eq!(head.headers.get("remote-user").unwrap(), "alice@univ.example");
         assert_eq!(head.headers.get("guichet-identity").unwrap(), "header.claims.tag");
     }
 
     #[test]
     fn an_upgrade_keeps_its_two_fields() {
-        let mut head = request(&[("Connection", "keep-alive, Upgrade"), ("Upgrade", "websocket")]);
-        clean_request(&mut head, &told(), true);
+        let head = request(&[("Connection", "keep-alive, Upgrade"), ("Upgrade", "websocket")]);
+        let head = for_cell(&head, &told(), true).unwrap();
         assert_eq!(head.headers.get("upgrade").unwrap(), "websocket");
         assert_eq!(head.headers.get("connection").unwrap(), "Upgrade");
     }
 
     #[test]
     fn a_basic_password_stays_with_us_and_a_bearer_token_goes_on() {
-        let mut head = request(&[("Authorization", "Basic YTpi")]);
-        clean_request(&mut head, &told(), false);
+        let head = request(&[("Authorization", "Basic YTpi")]);
+        let head = for_cell(&head, &told(), false).unwrap();
         assert!(head.headers.get("authorization").is_none());
-        let mut head = request(&[("Authorization", "Bearer t")]);
-        clean_request(&mut head, &told(), false);
+        let head = request(&[("Authorization", "Bearer t")]);
+        let head = for_cell(&head, &told(), false).unwrap();
         assert!(head.headers.get("authorization").is_some());
     }
 

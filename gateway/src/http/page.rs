@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use http::{StatusCode, header};
-use pingora::{Result, http::ResponseHeader, proxy::Session};
+use pingora::{Result, http::ResponseHeader, protocols::http::HttpTask};
 
-use super::lang::Lang;
+use super::{Session, lang::Lang};
 
 /// An answer of ours.
 #[derive(Debug)]
@@ -37,20 +37,35 @@ impl Answer {
         Self { status, fields, body: body.into() }
     }
 
+    /// No body.
+    pub(crate) fn empty(status: StatusCode) -> Self {
+        Self { status, fields: Vec::new(), body: Bytes::new() }
+    }
+
     /// `303 See Other`: go there by GET.
     pub(crate) fn see_other(location: impl Into<String>) -> Self {
-        Self { status: StatusCode::SEE_OTHER, fields: Vec::new(), body: Bytes::new() }.with("location", location)
+        Self::empty(StatusCode::SEE_OTHER).with("location", location)
     }
 
     /// `302 Found`.
     pub(crate) fn found(location: impl Into<String>) -> Self {
-        Self { status: StatusCode::FOUND, fields: Vec::new(), body: Bytes::new() }.with("location", location)
+        Self::empty(StatusCode::FOUND).with("location", location)
+    }
+
+    /// Status.
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
     }
 
     /// With one more field.
     pub(crate) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.fields.push((name, value.into()));
         self
+    }
+
+    /// With leave to keep it for an hour: `public`, or `private` when it holds an address.
+    pub(crate) fn with_cache(self, whose: &str) -> Self {
+        self.with(CACHE_CONTROL, format!("{whose}, max-age=3600"))
     }
 
     /// With a cookie.
@@ -68,34 +83,40 @@ impl Answer {
     pub(crate) async fn send(self, session: &mut Session) -> Result<()> {
         settle_body(session).await;
         let mut head = ResponseHeader::build(self.status, Some(self.fields.len() + 6))?;
+        head.insert_header(header::CACHE_CONTROL, "no-store")?;
         for (name, value) in self.fields {
-            head.append_header(name, value)?;
+            match name {
+                // The answer's own word beats ours.
+                CACHE_CONTROL => head.insert_header(header::CACHE_CONTROL, value)?,
+                name => {
+                    head.append_header(name, value)?;
+                }
+            }
         }
         head.insert_header(header::CONTENT_LENGTH, self.body.len().to_string())?;
-        head.insert_header(header::CACHE_CONTROL, "no-store")?;
         head.insert_header(header::STRICT_TRANSPORT_SECURITY, super::HSTS)?;
         head.insert_header(header::X_CONTENT_TYPE_OPTIONS, "nosniff")?;
         head.insert_header(header::REFERRER_POLICY, "same-origin")?;
         let bodyless = self.body.is_empty() || session.req_header().method == http::Method::HEAD;
-        session.write_response_header(Box::new(head), bodyless).await?;
+        let mut tasks = vec![HttpTask::Header(Box::new(head), bodyless)];
         if !bodyless {
-            session.write_response_body(Some(self.body), true).await?;
+            tasks.push(HttpTask::Body(Some(self.body), true));
         }
+        session.response_duplex_vec(tasks).await?;
         Ok(())
     }
 }
 
 /// Reads the rest of a request body when it is announced and small; otherwise the connection closes after the answer.
 async fn settle_body(session: &mut Session) {
-    let downstream = session.as_downstream_mut();
-    if downstream.is_http2() || downstream.is_body_done() {
+    if session.is_http2() || session.is_body_done() {
         return;
     }
-    let length = downstream.get_header(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    let waits = downstream.get_header(header::EXPECT).is_some();
+    let length = session.get_header(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let waits = session.get_header(header::EXPECT).is_some();
     let small = length.is_some_and(|length: u64| length <= SETTLE_BYTES_MAX) && !waits;
-    if !small || downstream.drain_request_body().await.is_err() {
-        downstream.set_keepalive(None);
+    if !small || session.drain_request_body().await.is_err() {
+        session.set_keepalive(None);
     }
 }
 
@@ -107,6 +128,7 @@ pub(crate) fn wants_html(headers: &http::HeaderMap) -> bool {
     })
 }
 
+const CACHE_CONTROL: &str = "cache-control";
 const SETTLE_BYTES_MAX: u64 = 256 * 1024;
 
 #[cfg(test)]

@@ -45,14 +45,18 @@ pub(crate) async fn connection(mut stream: TcpStream, peer: &Peer, app: &Arc<App
     }
 }
 
-/// 301 for GET and HEAD, 308 for methods whose body must not be lost.
+/// 301 for GET and HEAD, 308 for methods whose body must not be lost. Outlook asks on the plain port, too, and knows
+/// 302 alone.
 fn redirect(head: &[u8], origin: &str) -> String {
     let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
     let mut words = std::str::from_utf8(line).unwrap_or_default().split(' ');
     let method = words.next().unwrap_or_default();
     let path = words.next().filter(|path| path.starts_with('/') && path.bytes().all(|b| b.is_ascii_graphic()));
-    let (status, reason) =
-        if matches!(method, "GET" | "HEAD") { (301, "Moved Permanently") } else { (308, "Permanent Redirect") };
+    let (status, reason) = match method {
+        "GET" | "HEAD" if path.is_some_and(super::setup::is_autodiscover) => (302, "Found"),
+        "GET" | "HEAD" => (301, "Moved Permanently"),
+        _ => (308, "Permanent Redirect"),
+    };
     format!(
         "HTTP/1.1 {status} {reason}\r\nLocation: {origin}{}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
         path.unwrap_or("/")
@@ -78,6 +82,8 @@ mod tests {
         let answer = redirect(b"GET /mail?a=b HTTP/1.1\r\nHost: evil.example\r\n\r\n", "https://mail.example");
         assert!(answer.starts_with("HTTP/1.1 301 "), "{answer}");
         assert!(answer.contains("\r\nLocation: https://mail.example/mail?a=b\r\n"), "{answer}");
+        let answer = redirect(b"GET /Autodiscover/Autodiscover.xml HTTP/1.1\r\n\r\n", "https://mail.example");
+        assert!(answer.starts_with("HTTP/1.1 302 "), "{answer}");
         let answer = redirect(b"POST / HTTP/1.1\r\nHost: a\r\n\r\n", "https://mail.example");
         assert!(answer.starts_with("HTTP/1.1 308 "), "{answer}");
     }

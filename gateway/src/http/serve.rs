@@ -5,28 +5,26 @@
 
 use std::{sync::Arc, time::Duration};
 
-use pingora::{
-    apps::{HttpServerApp, ServerApp},
-    protocols::http::ServerSession,
-};
+use pingora::apps::ServerApp;
 
 use super::{
-    Engine,
+    Session,
+    engine::Engine,
     stream::{Head, WebStream},
 };
 use crate::app::App;
 
 /// Serves the connection until it ends or the node stops.
-pub(crate) async fn connection(stream: WebStream, app: &Arc<App>) {
+pub(crate) async fn connection(stream: Box<WebStream>, app: &Arc<App>) {
     let engine = Engine::of(app);
     if stream.is_h2() {
-        engine.proxy.process_new(Box::new(stream), &engine.shutdown()).await;
+        engine.web.process_new(stream, engine.shutdown()).await;
         return;
     }
     http1(stream, app, &engine).await;
 }
 
-async fn http1(mut stream: WebStream, app: &Arc<App>, engine: &Engine) {
+async fn http1(mut stream: Box<WebStream>, app: &Arc<App>, engine: &Engine) {
     let mut idle = HEAD_DEADLINE;
     loop {
         let head = tokio::select! {
@@ -43,14 +41,14 @@ async fn http1(mut stream: WebStream, app: &Arc<App>, engine: &Engine) {
                 return;
             }
         }
-        let mut session = ServerSession::new_http1(Box::new(stream));
+        let mut session = Session::new_http1(stream);
         session.set_keepalive((!app.stop.is_cancelled()).then_some(KEEPALIVE.as_secs()));
         session.set_total_drain_timeout(Some(DRAIN));
         session.set_write_timeout(Some(WRITE));
-        let reused = engine.proxy.process_new_http(session, &engine.shutdown()).await;
+        let reused = engine.web.serve(session).await;
         let Some(reused) = reused else { return };
         match reused.consume().0.into_any().downcast::<WebStream>() {
-            Ok(ours) => stream = *ours,
+            Ok(ours) => stream = ours,
             Err(_) => return,
         }
         idle = KEEPALIVE;

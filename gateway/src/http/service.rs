@@ -2,36 +2,36 @@
 
 use std::{
     collections::HashMap,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError, Weak},
     time::{Duration, Instant},
 };
 
-use async_trait::async_trait;
-use bytes::Bytes;
 use guichet_auth::{Identity, UnavailableReason};
 use guichet_config::{Cell, CellTls, CellWeb, WebEntry};
 use http::{Method, StatusCode, header};
 use pingora::{
-    Error, ErrorSource, ErrorType, Result,
-    connectors::http::v1::Connector,
+    Error, ErrorType, Result,
+    apps::HttpServerOptions,
+    connectors::TransportConnector,
     http::{RequestHeader, ResponseHeader},
-    protocols::l4::socket::SocketAddr as PeerAddress,
-    proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session},
+    protocols::{Stream, l4::socket::SocketAddr as PeerAddress},
     upstreams::peer::HttpPeer,
     utils::tls::WrappedX509,
 };
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 
 use super::{
+    Session,
     event::RequestEnded,
-    header as fields,
+    header::{Told, Word, ends_token},
     identity::{self, Sender},
     lang::Lang,
     login,
     page::{Answer, wants_html},
-    target, token,
+    pool::{Key, Pool},
+    setup, target, token,
 };
 use crate::{
     app::{App, Snapshot},
@@ -49,9 +49,11 @@ pub(crate) struct Web {
     app: Weak<App>,
     /// Roots of cells by file, read once per reload.
     roots: Mutex<RootsByFile>,
-    /// Makes the connections of tunnels; the engine has its own.
-    pub(super) connector: Connector,
+    connector: TransportConnector,
+    /// Connections to cells that wait for a request.
+    pub(super) pool: Pool,
     tokens: token::Tokens,
+    pub(super) options: HttpServerOptions,
 }
 
 type Roots = Arc<[WrappedX509]>;
@@ -62,10 +64,12 @@ pub(crate) struct Ctx {
     app: Option<(Arc<App>, Arc<Snapshot>)>,
     started: Instant,
     route: Option<Route>,
-    renewed: Option<String>,
+    /// The session's cookie, sealed again.
+    pub(super) renewed: Option<String>,
     body_bytes: u64,
-    tries: u8,
-    error: Option<String>,
+    /// Attempts that failed.
+    pub(super) tries: u8,
+    pub(super) error: Option<String>,
 }
 
 /// Where a request goes.
@@ -82,18 +86,32 @@ struct Route {
 impl Web {
     /// The app owns the engine that owns this.
     pub(crate) fn new(app: Weak<App>) -> Self {
-        Self { app, roots: Mutex::default(), connector: Connector::new(None), tokens: token::Tokens::new() }
+        let mut options = HttpServerOptions::default();
+        options.h2_idle_timeout = Some(H2_IDLE);
+        Self {
+            app,
+            roots: Mutex::default(),
+            connector: TransportConnector::new(None),
+            pool: Pool::new(),
+            tokens: token::Tokens::new(),
+            options,
+        }
     }
 
     /// Decides a request; an answer when it is ours to give.
-    async fn decide(&self, session: &mut Session, ctx: &mut Ctx) -> Result<Option<Answer>> {
+    pub(super) async fn decide(&self, session: &mut Session, ctx: &mut Ctx) -> Result<Option<Answer>> {
         let Some((app, snapshot)) = ctx.app.clone() else {
             return Ok(Some(Answer::text(StatusCode::SERVICE_UNAVAILABLE, "The service is stopping.")));
         };
         let head = session.req_header();
-        let page = |make: fn(Lang, bool) -> Answer| Ok(Some(make(lang_of(head), wants_html(&head.headers))));
-        if !is_our_host(head, &snapshot.config.public.hostname) {
-            return page(login::view::misdirected);
+        let page = |head: &RequestHeader, make: fn(Lang, bool) -> Answer| {
+            Ok(Some(make(lang_of(head), wants_html(&head.headers))))
+        };
+        let public = named_host(head).is_some_and(|host| host.eq_ignore_ascii_case(&snapshot.config.public.hostname));
+        // Asked before the host is refused: mail programs also come by names of the mail domains.
+        let setup = setup::wanted(head, &snapshot.config, public);
+        if !public && setup.is_none() {
+            return page(head, login::view::misdirected);
         }
         if head.method == Method::TRACE || head.method == Method::CONNECT {
             return Ok(Some(Answer::text(StatusCode::METHOD_NOT_ALLOWED, "This method is not allowed.")));
@@ -101,12 +119,17 @@ impl Web {
         let Some(client) = client_of(session) else {
             return Ok(Some(Answer::text(StatusCode::BAD_REQUEST, "No client address.")));
         };
-        if login::is_own(head.uri.path()) {
+        if let Some(wanted) = setup {
+            if let Some(answer) = setup::answer(session, wanted, &snapshot.config).await {
+                return Ok(Some(answer));
+            }
+        } else if login::is_own(head.uri.path()) {
             return login::answer(session, client, &app, &snapshot).await.map(Some);
         }
+        let head = session.req_header();
         let declared = head.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
         if declared.is_some_and(|length: u64| length > snapshot.config.limits.body_bytes_max) {
-            return page(login::view::too_large);
+            return page(head, login::view::too_large);
         }
         let html = || wants_html(&head.headers);
         let (identity, renewed) = match identity::sender(&head.headers, client, &app, &snapshot).await {
@@ -130,29 +153,27 @@ impl Web {
             Placed::Held(_) => {
                 LoginHeld { session: "", identity: &identity, result: "web", waited: Duration::ZERO }.emit();
                 ctx.error = Some("the user is being moved".to_owned());
-                return page(login::view::held);
+                return page(head, login::view::held);
             }
         };
         let Some(cell) = cell.filter(|cell| cell.web.is_some()).cloned() else {
             ctx.error = Some("the user's cell has no web side".to_owned());
-            return page(login::view::no_cell);
+            return page(head, login::view::no_cell);
         };
         let Some(chosen) = app.cells.choose(&cell.id, Service::Web).await else {
             ctx.error = Some("no healthy endpoint".to_owned());
-            return page(login::view::no_cell);
+            return page(head, login::view::no_cell);
         };
         let token = match cell.web.as_ref().map(|web| &web.entry) {
-            Some(WebEntry::ZimbraPreauth) => {
-                match app.tokens.of(&app, &snapshot, &cell.id, &identity.address).await {
-                    Ok(token) => Some(token),
-                    Err(error) => {
-                        let (reason, detail) = (error.reason(), &error.to_string());
-                        CellLoginFailed { session: "", identity: &identity, cell: &cell.id, reason, detail }.emit();
-                        ctx.error = Some(error.to_string());
-                        return page(login::view::no_cell);
-                    }
+            Some(WebEntry::ZimbraPreauth) => match app.tokens.of(&app, &snapshot, &cell.id, &identity.address).await {
+                Ok(token) => Some(token),
+                Err(error) => {
+                    let (reason, detail) = (error.reason(), &error.to_string());
+                    CellLoginFailed { session: "", identity: &identity, cell: &cell.id, reason, detail }.emit();
+                    ctx.error = Some(error.to_string());
+                    return page(session.req_header(), login::view::no_cell);
                 }
-            }
+            },
             _ => None,
         };
         ctx.renewed = renewed;
@@ -164,7 +185,24 @@ impl Web {
         Ok(None)
     }
 
-    fn peer(&self, route: &Route, path: &str, upgrade: bool, generation: u64) -> Result<HttpPeer> {
+    /// The endpoint for the next attempt: the one chosen with the route, then another.
+    pub(super) async fn endpoint(&self, ctx: &mut Ctx) -> Result<Key> {
+        let (Some((app, snapshot)), Some(route)) = (&ctx.app, &mut ctx.route) else { return Err(internal("no route")) };
+        if !std::mem::take(&mut route.fresh) {
+            let (cell, failed) = (&route.cell.id, &route.chosen.endpoint);
+            let chosen = match app.cells.choose_other(cell, Service::Web, Some(failed)).await {
+                Some(other) => Some(other),
+                None => app.cells.choose(cell, Service::Web).await,
+            };
+            route.chosen = chosen.ok_or_else(|| Error::explain(ErrorType::HTTPStatus(503), "no healthy endpoint"))?;
+        }
+        let (cell, address) = (fnv(route.cell.id.as_str()), route.chosen.address);
+        Ok(Key { cell, address, generation: snapshot.generation })
+    }
+
+    /// A new connection to the endpoint, TLS included where the cell has it.
+    pub(super) async fn connect(&self, ctx: &Ctx) -> Result<Stream> {
+        let (Some((_, snapshot)), Some(route)) = (&ctx.app, &ctx.route) else { return Err(internal("no route")) };
         let tls = route.cell.web.as_ref().and_then(|web| web.tls.as_ref());
         let name = match tls {
             Some(CellTls { name: Some(name), .. }) => name.clone(),
@@ -172,19 +210,38 @@ impl Web {
             None => String::new(),
         };
         let mut peer = HttpPeer::new(route.chosen.address, tls.is_some(), name);
-        // Connections of one cell are never used for another, even at the same address.
-        peer.group_key = fnv(route.cell.id.as_str());
-        let options = &mut peer.options;
-        options.bind_to = route.chosen.bind_to();
-        options.connection_timeout = Some(CONNECT);
-        options.total_connection_timeout = Some(CONNECT + Duration::from_secs(2));
-        options.write_timeout = Some(Duration::from_secs(60));
-        options.idle_timeout = Some(CELL_IDLE);
-        options.read_timeout = (!upgrade && !is_long_poll(path)).then_some(CELL_READ);
+        peer.options.connection_timeout = Some(CONNECT);
+        peer.options.total_connection_timeout = Some(CONNECT + Duration::from_secs(2));
         if let Some(file) = tls.and_then(|tls| tls.ca.as_ref()) {
-            options.ca = Some(self.roots(file, generation)?);
+            peer.options.ca = Some(self.roots(file, snapshot.generation)?);
         }
-        Ok(peer)
+        for way in route.chosen.ways() {
+            peer.options.bind_to = way;
+            match self.connector.new_stream(&peer).await {
+                // The engine's word for an address that has no port left.
+                Err(error) if *error.etype() == ErrorType::InternalError => route.chosen.source_exhausted(),
+                connected => return connected.map_err(Error::into_up),
+            }
+        }
+        Err(Error::explain(ErrorType::HTTPStatus(503), "no source address has a port left"))
+    }
+
+    /// What the cell is told of a request.
+    pub(super) fn told<'a>(&self, ctx: &'a Ctx, client: IpAddr) -> Result<Told<'a>> {
+        let (Some((app, snapshot)), Some(route)) = (&ctx.app, &ctx.route) else { return Err(internal("no route")) };
+        let (generation, now) = (snapshot.generation, app.clock.now());
+        let word = match (&route.cell.web, &route.token) {
+            (Some(CellWeb { entry: WebEntry::IdentityHeaders { key }, .. }), _) => {
+                let token = self.tokens.of(&route.identity, &route.cell.id, key.expose(), generation, now);
+                token.map(|token| Word::Signed { user: route.identity.address.as_str(), token })
+            }
+            (_, Some(token)) => Some(Word::Zimbra(token.secret.expose())),
+            _ => None,
+        };
+        let word = word.ok_or_else(|| internal("no word on the user"))?;
+        let origin = &snapshot.config.public.origin;
+        let host = origin.strip_prefix("https://").unwrap_or(origin);
+        Ok(Told { client, host, word })
     }
 
     fn roots(&self, file: &PathBuf, generation: u64) -> Result<Roots> {
@@ -215,213 +272,70 @@ fn wrapped(der: Vec<u8>) -> WrappedX509 {
     WrappedX509::new(der, pingora::utils::tls::parse_x509)
 }
 
-#[async_trait]
-impl ProxyHttp for Web {
-    type CTX = Ctx;
-
-    fn new_ctx(&self) -> Ctx {
+impl Ctx {
+    pub(super) fn new(web: &Web) -> Self {
         METRICS.http_requests_open.inc();
-        let app = self.app.upgrade().map(|app| {
+        let app = web.app.upgrade().map(|app| {
             let snapshot = app.snapshot.load_full();
             (app, snapshot)
         });
-        Ctx { app, started: Instant::now(), route: None, renewed: None, body_bytes: 0, tries: 0, error: None }
+        Self { app, started: Instant::now(), route: None, renewed: None, body_bytes: 0, tries: 0, error: None }
     }
 
-    async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
-        match self.decide(session, ctx).await? {
-            Some(answer) => {
-                answer.send(session).await?;
-                Ok(true)
-            }
-            None if session.is_upgrade_req() && session.as_downstream_mut().is_body_empty() => {
-                self.tunnel(session, ctx).await?;
-                Ok(true)
-            }
-            None => Ok(false),
+    /// An endpoint failed an attempt, or we did: a status is ours.
+    pub(super) fn failed(&mut self, error: &Error) {
+        if let (Some((app, _)), Some(route)) = (&self.app, &self.route)
+            && !matches!(error.etype(), ErrorType::HTTPStatus(_))
+        {
+            app.cells.on_failure(&route.cell.id, Service::Web, &route.chosen.endpoint, error.etype().as_str());
+        }
+        self.tries += 1;
+    }
+
+    /// Whether the cell was entered by token.
+    pub(super) fn by_token(&self) -> bool {
+        self.route.as_ref().is_some_and(|route| route.token.is_some())
+    }
+
+    /// Hears what the cell says of the token it was entered with.
+    pub(super) async fn hear(&self, head: &ResponseHeader) {
+        let entered = self.route.as_ref().and_then(|route| Some((route, route.token.as_ref()?)));
+        if let (Some((route, token)), Some((app, _))) = (entered, &self.app)
+            && ends_token(head)
+        {
+            app.tokens.forget(&route.cell.id, &route.identity.address, token).await;
         }
     }
 
-    async fn upstream_peer(&self, session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
-        let (Some((app, snapshot)), Some(route)) = (&ctx.app, &mut ctx.route) else {
-            return Err(Error::explain(ErrorType::InternalError, "no route"));
-        };
-        if !std::mem::take(&mut route.fresh) {
-            let (cell, failed) = (&route.cell.id, &route.chosen.endpoint);
-            let chosen = match app.cells.choose_other(cell, Service::Web, Some(failed)).await {
-                Some(other) => Some(other),
-                None => app.cells.choose(cell, Service::Web).await,
-            };
-            route.chosen = chosen.ok_or_else(|| Error::explain(ErrorType::HTTPStatus(503), "no healthy endpoint"))?;
-        }
-        let path = session.req_header().uri.path();
-        self.peer(route, path, session.is_upgrade_req(), snapshot.generation).map(Box::new)
+    /// How long the cell may be silent.
+    pub(super) fn read_timeout(session: &Session) -> Option<Duration> {
+        let silent = session.is_upgrade_req() || is_long_poll(session.req_header().uri.path());
+        (!silent).then_some(CELL_READ)
     }
 
-    async fn upstream_request_filter(
-        &self,
-        session: &mut Session,
-        head: &mut RequestHeader,
-        ctx: &mut Ctx,
-    ) -> Result<()> {
-        let (Some((app, snapshot)), Some(route)) = (&ctx.app, &ctx.route) else {
-            return Err(Error::explain(ErrorType::InternalError, "no route"));
-        };
-        let Some(client) = client_of(session) else {
-            return Err(Error::explain(ErrorType::InternalError, "no client address"));
-        };
-        let (generation, now) = (snapshot.generation, app.clock.now());
-        let word = match (&route.cell.web, &route.token) {
-            (Some(CellWeb { entry: WebEntry::IdentityHeaders { key }, .. }), _) => {
-                let token = self.tokens.of(&route.identity, &route.cell.id, key.expose(), generation, now);
-                token.map(|token| fields::Word::Signed { user: route.identity.address.as_str(), token })
-            }
-            (_, Some(token)) => Some(fields::Word::Zimbra(token.secret.expose())),
-            _ => None,
-        };
-        let Some(word) = word else {
-            return Err(Error::explain(ErrorType::InternalError, "no word on the user"));
-        };
-        let origin = &snapshot.config.public.origin;
-        let told = fields::Told {
-            client: client.ip(),
-            host: origin.strip_prefix("https://").unwrap_or(origin),
-            word,
-        };
-        fields::clean_request(head, &told, session.is_upgrade_req());
-        Ok(())
-    }
-
-    async fn request_body_filter(
-        &self,
-        session: &mut Session,
-        body: &mut Option<Bytes>,
-        _end_of_stream: bool,
-        ctx: &mut Ctx,
-    ) -> Result<()> {
-        if session.was_upgraded() {
-            return Ok(());
-        }
-        ctx.body_bytes += body.as_ref().map_or(0, |piece| piece.len() as u64);
-        let max = ctx.app.as_ref().map_or(0, |(_, snapshot)| snapshot.config.limits.body_bytes_max);
-        if ctx.body_bytes > max {
+    /// Counts a piece of the request's body.
+    ///
+    /// # Errors
+    /// 413 beyond the limit.
+    pub(super) fn count_body(&mut self, bytes: usize) -> Result<()> {
+        self.body_bytes += bytes as u64;
+        let max = self.app.as_ref().map_or(0, |(_, snapshot)| snapshot.config.limits.body_bytes_max);
+        if self.body_bytes > max {
             return Err(Error::explain(ErrorType::HTTPStatus(413), "the body is over the limit"));
         }
         Ok(())
     }
 
-    async fn response_filter(&self, _session: &mut Session, head: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
-        let entered = ctx.route.as_ref().and_then(|route| Some((route, route.token.as_ref()?)));
-        if let (Some((route, token)), Some((app, _))) = (entered, &ctx.app)
-            && fields::ends_token(head)
-        {
-            app.tokens.forget(&route.cell.id, &route.identity.address, token).await;
-        }
-        fields::clean_response(head, head.status == StatusCode::SWITCHING_PROTOCOLS, entered.is_some());
-        if let Some(set_cookie) = ctx.renewed.take() {
-            head.append_header(header::SET_COOKIE, set_cookie)?;
-        }
-        Ok(())
-    }
-
-    fn fail_to_connect(
-        &self,
-        _session: &mut Session,
-        _peer: &HttpPeer,
-        ctx: &mut Ctx,
-        mut error: Box<Error>,
-    ) -> Box<Error> {
-        ctx.tries += 1;
-        // Nothing was sent: another endpoint may take it, whatever the method.
-        let mut retry = ctx.tries < 2;
-        if let (Some((app, _)), Some(route)) = (&ctx.app, &ctx.route) {
-            if *error.etype() == ErrorType::InternalError {
-                // The engine's word for a source address without a port: our own lack, not the endpoint's.
-                retry = route.chosen.source_exhausted(ctx.tries.into());
-            } else {
-                app.cells.on_failure(&route.cell.id, Service::Web, &route.chosen.endpoint, error.etype().as_str());
-            }
-        }
-        error.set_retry(retry);
-        error
-    }
-
-    fn error_while_proxy(
-        &self,
-        peer: &HttpPeer,
-        session: &mut Session,
-        error: Box<Error>,
-        ctx: &mut Ctx,
-        reused: bool,
-    ) -> Box<Error> {
-        let mut error = error.more_context(format!("Peer: {peer}"));
-        ctx.tries += 1;
-        let downstream = session.as_ref();
-        let replayable = is_repeatable(&downstream.req_header().method)
-            && !downstream.retry_buffer_truncated()
-            && downstream.response_written().is_none();
-        // A cell that takes a connection and drops it has failed as much as one that takes none. On a reused connection
-        // it only closed what was idle.
-        let dropped = !reused && is_dropped(&error);
-        if let (true, Some((app, _)), Some(route)) = (dropped, &ctx.app, &ctx.route) {
-            app.cells.on_failure(&route.cell.id, Service::Web, &route.chosen.endpoint, error.etype().as_str());
-        }
-        error.retry.decide_reuse(reused);
-        let again = ctx.tries < 2 && replayable && (dropped || error.retry());
-        error.set_retry(again);
-        error
-    }
-
-    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Ctx) -> FailToProxy {
-        let mut status = match (error.etype(), error.esource()) {
-            (ErrorType::HTTPStatus(status), _) => *status,
-            (
-                ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout,
-                ErrorSource::Upstream,
-            ) => 504,
-            (_, ErrorSource::Upstream) => 502,
-            (ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed, ErrorSource::Downstream) => 0,
-            (_, ErrorSource::Downstream) => 400,
-            _ => 500,
-        };
-        // Nothing reached the cell: to the user the cell is away, not broken.
-        if status == 502 && is_connect_failure(error.etype())
-            || status == 504 && *error.etype() == ErrorType::ConnectTimedout
-        {
-            status = 503;
-        }
-        ctx.error = Some(error.to_string());
-        if status > 0 && session.response_written().is_none() {
-            let lang = lang_of(session.req_header());
-            let html = wants_html(&session.req_header().headers);
-            let answer = login::view::failure(status, lang, html);
-            session.set_keepalive(None);
-            if answer.send(session).await.is_err() {
-                status = 0;
-            }
-        }
-        FailToProxy { error_code: status, can_reuse_downstream: false }
-    }
-
-    fn suppress_error_log(&self, _session: &Session, _ctx: &Ctx, _error: &Error) -> bool {
-        // `logging` says it, once and in our words.
-        true
-    }
-
-    fn suppress_proxy_warn_log(&self, _: &Session, _: &Ctx, _: &Error, _: ProxyWarnLogContext) -> bool {
-        true
-    }
-
-    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Ctx) {
-        let status = session.response_written().map_or(0, |head| head.status.as_u16());
+    /// Tells the log and the metrics.
+    pub(super) fn ended(&mut self, session: &Session) {
         RequestEnded {
             client: client_of(session).map(|client| client.ip()),
-            version: if session.as_downstream().is_http2() { "2" } else { "1.1" },
+            version: if session.is_http2() { "2" } else { "1.1" },
             method: session.req_header().method.as_str(),
-            cell: ctx.route.as_ref().map(|route| &route.cell.id),
-            status,
-            took: ctx.started.elapsed(),
-            error: ctx.error.take().or_else(|| error.map(ToString::to_string)),
+            cell: self.route.as_ref().map(|route| &route.cell.id),
+            status: session.response_written().map_or(0, |head| head.status.as_u16()),
+            took: self.started.elapsed(),
+            error: self.error.take(),
         }
         .emit();
     }
@@ -434,8 +348,8 @@ impl Drop for Ctx {
 }
 
 /// The client's address, from the connection (and its PROXY header), never from a field.
-fn client_of(session: &Session) -> Option<SocketAddr> {
-    match session.as_downstream().client_addr() {
+pub(super) fn client_of(session: &Session) -> Option<SocketAddr> {
+    match session.client_addr() {
         Some(PeerAddress::Inet(address)) => Some(*address),
         _ => None,
     }
@@ -444,7 +358,7 @@ fn client_of(session: &Session) -> Option<SocketAddr> {
 /// The language of the pages for a request.
 pub(crate) fn lang_of(head: &RequestHeader) -> Lang {
     let query = super::form::Form::parse(head.uri.query().unwrap_or_default().as_bytes());
-    if let Some(lang) = Lang::named(query.field("lang")).filter(|_| login::is_own(head.uri.path())) {
+    if let Some(lang) = Lang::named(query.field("lang")).filter(|_| has_switch(head.uri.path())) {
         return lang;
     }
     let cookies = head.headers.get_all(header::COOKIE).iter().map(|value| value.as_bytes());
@@ -455,50 +369,36 @@ pub(crate) fn lang_of(head: &RequestHeader) -> Lang {
     })
 }
 
-/// Whether the request names our host (any port), in every place it names one.
-fn is_our_host(head: &RequestHeader, hostname: &str) -> bool {
-    let host = head.headers.get(header::HOST).map(|value| value.to_str().unwrap_or_default());
-    let authority = head.uri.authority().map(http::uri::Authority::as_str);
-    let named = |text: &str| {
-        let (name, port) = match text.strip_prefix('[') {
-            Some(rest) => match rest.split_once(']') {
-                Some((name, rest)) => (name, rest.strip_prefix(':').or(rest.is_empty().then_some(""))),
-                None => return false,
-            },
-            None => text.split_once(':').map_or((text, Some("")), |(name, port)| (name, Some(port))),
-        };
-        name.eq_ignore_ascii_case(hostname) && port.is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_digit()))
+/// Whether the pages of a path have the language switch.
+fn has_switch(path: &str) -> bool {
+    login::is_own(path) || path == setup::PAGE
+}
+
+/// The host that the request names (at any port); none when it names several.
+pub(crate) fn named_host(head: &RequestHeader) -> Option<&str> {
+    let host = head.headers.get(header::HOST).map(|value| host_of(value.to_str().unwrap_or_default()));
+    let authority = head.uri.authority().map(|authority| host_of(authority.as_str()));
+    match (host, authority) {
+        (Some(host), Some(authority)) => host.filter(|host| authority.is_some_and(|a| a.eq_ignore_ascii_case(host))),
+        (named, None) | (None, named) => named.flatten(),
+    }
+}
+
+/// The host of `HOST` or `HOST:PORT`.
+fn host_of(text: &str) -> Option<&str> {
+    let (name, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (name, rest) = rest.split_once(']')?;
+            (name, rest.strip_prefix(':').or(rest.is_empty().then_some(""))?)
+        }
+        None => text.split_once(':').unwrap_or((text, "")),
     };
-    (host.is_some() || authority.is_some()) && host.is_none_or(named) && authority.is_none_or(named)
+    port.bytes().all(|byte| byte.is_ascii_digit()).then_some(name)
 }
 
 /// Requests that a cell may leave unanswered for long (push, Autodiscover aside).
 fn is_long_poll(path: &str) -> bool {
     LONG_POLL.iter().any(|start| path.get(..start.len()).is_some_and(|found| found.eq_ignore_ascii_case(start)))
-}
-
-/// Methods that may be sent twice (RFC 9110 §9.2.2; RFC 4918, 3253, 5323: these only read).
-fn is_repeatable(method: &Method) -> bool {
-    method.is_idempotent() || matches!(method.as_str(), "PROPFIND" | "REPORT" | "SEARCH")
-}
-
-/// Whether the cell ended the connection, rather than being slow or answering what is none.
-fn is_dropped(error: &Error) -> bool {
-    *error.esource() == ErrorSource::Upstream
-        && matches!(error.etype(), ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError)
-}
-
-fn is_connect_failure(kind: &ErrorType) -> bool {
-    matches!(
-        kind,
-        ErrorType::ConnectTimedout
-            | ErrorType::ConnectRefused
-            | ErrorType::ConnectNoRoute
-            | ErrorType::ConnectError
-            | ErrorType::TLSHandshakeFailure
-            | ErrorType::TLSHandshakeTimedout
-            | ErrorType::InvalidCert
-    )
 }
 
 /// Whether a page's script asks: a Basic challenge would open the browser's own password window over our page.
@@ -525,9 +425,13 @@ fn fnv(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
+fn internal(what: &'static str) -> Box<Error> {
+    Error::explain(ErrorType::InternalError, what)
+}
+
 const CONNECT: Duration = Duration::from_secs(3);
-/// Below what back ends keep (Jetty: 30 s), so that a request rarely meets a connection just closed.
-const CELL_IDLE: Duration = Duration::from_secs(20);
+/// An HTTP/2 connection without requests.
+const H2_IDLE: Duration = Duration::from_secs(180);
 const CELL_READ: Duration = Duration::from_secs(300);
 const LONG_POLL: [&str; 4] = ["/microsoft-server-activesync", "/mapi/", "/ews/", "/service/soap/waitset"];
 
@@ -543,6 +447,10 @@ mod tests {
         head
     }
 
+    fn is_our_host(head: &RequestHeader, hostname: &str) -> bool {
+        named_host(head).is_some_and(|host| host.eq_ignore_ascii_case(hostname))
+    }
+
     #[test]
     fn only_our_own_name_is_our_host() {
         for host in ["mail.example", "MAIL.example", "mail.example:8443", "mail.example:"] {
@@ -554,6 +462,16 @@ mod tests {
             assert!(!is_our_host(&request(b"/", Some(host)), "mail.example"), "{host}");
         }
         assert!(!is_our_host(&request(b"/", None), "mail.example"));
+        for (authority, host, expected) in [
+            ("mail.example", "mail.example:443", true),
+            ("mail.example", "evil.example", false),
+            ("evil.example", "mail.example", false),
+            ("mail.example", "[mail.example", false),
+        ] {
+            let mut head = request(b"/", Some(host));
+            head.set_uri(format!("https://{authority}/").parse().unwrap());
+            assert_eq!(is_our_host(&head, "mail.example"), expected, "{authority} {host}");
+        }
     }
 
     #[test]
@@ -561,15 +479,5 @@ mod tests {
         assert!(is_long_poll("/Microsoft-Server-ActiveSync?Cmd=Ping"));
         assert!(!is_long_poll("/mail"));
         assert!(!is_long_poll("/m\u{e9}"));
-    }
-
-    #[test]
-    fn reading_methods_may_be_sent_twice_and_writing_ones_not() {
-        for method in ["GET", "PROPFIND", "REPORT", "PUT"] {
-            assert!(is_repeatable(&Method::from_bytes(method.as_bytes()).unwrap()), "{method}");
-        }
-        for method in ["POST", "MKCALENDAR", "LOCK", "PATCH"] {
-            assert!(!is_repeatable(&Method::from_bytes(method.as_bytes()).unwrap()), "{method}");
-        }
     }
 }

@@ -16,9 +16,12 @@ use std::{
 use async_trait::async_trait;
 use bytes::{Buf, BytesMut};
 use guichet_proto::http1::{self, Gate};
-use pingora::protocols::{
-    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID,
-    UniqueIDType, l4::socket::SocketAddr as PeerAddress, raw_connect::ProxyDigest, tls::SslDigest,
+use pingora::{
+    prelude::fast_timeout::fast_timeout,
+    protocols::{
+        ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest,
+        UniqueID, UniqueIDType, l4::socket::SocketAddr as PeerAddress, raw_connect::ProxyDigest, tls::SslDigest,
+    },
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
@@ -115,7 +118,7 @@ impl WebStream {
         self.output = Vec::new();
         let mut first = [0; PARK_BYTES];
         let first = &mut first;
-        match tokio::time::timeout(idle, self.tls.read(first)).await {
+        match fast_timeout(idle, self.tls.read(first)).await {
             Ok(Ok(read)) if read > 0 => {
                 self.input.extend_from_slice(first.get(..read).unwrap_or_default());
                 true
@@ -221,6 +224,12 @@ impl AsyncRead for WebStream {
             }
             return Poll::Ready(Ok(()));
         }
+        // Whoever comes to wait has said what there was to say: a long answer of known length is not held back.
+        if !this.output.is_empty()
+            && let Poll::Ready(Err(error)) = Pin::new(&mut *this).poll_flush(cx)
+        {
+            return Poll::Ready(Err(error));
+        }
         if !this.bodyless {
             return Pin::new(&mut this.tls).poll_read(cx, buf);
         }
@@ -248,6 +257,9 @@ impl AsyncWrite for WebStream {
             if data.len() >= COALESCE_BYTES {
                 return Pin::new(&mut this.tls).poll_write(cx, data);
             }
+        }
+        if this.output.capacity() == 0 {
+            this.output.reserve(data.len().max(ANSWER_BYTES));
         }
         this.output.extend_from_slice(data);
         Poll::Ready(Ok(data.len()))
@@ -321,6 +333,8 @@ impl fmt::Debug for WebStream {
 
 /// One response of usual size fits; also the most that waits unsent in plaintext.
 const COALESCE_BYTES: usize = 8 * 1024;
+/// Room made at once for the head of an answer and a small body.
+const ANSWER_BYTES: usize = 1024;
 /// Ciphertext that rustls may hold for a slow reader.
 const TLS_BUFFER_BYTES: usize = 32 * 1024;
 /// Read while parked, on the stack.

@@ -91,7 +91,7 @@ impl From<CellFailure> for Failure {
     }
 }
 
-/// Opens the user's cell. Without a password only some open.
+/// Opens the user's cell. Without a password only some cells open.
 pub(super) async fn open(
     visit: &Visit,
     identity: &Identity,
@@ -132,14 +132,11 @@ async fn at_endpoints(
 ) -> Result<OpenCell, Failure> {
     let service = Service::Mail(visit.offer.protocol);
     let cells = &visit.app.cells;
-    let mut last = None;
+    let mut last: Option<(Endpoint, Failure)> = None;
     for _ in 0..ENDPOINTS_MAX {
-        let failed: Option<&(Endpoint, Failure)> = last.as_ref();
-        let chosen = match cells.choose_other(id, service, failed.map(|(endpoint, _)| endpoint)).await {
-            Some(chosen) => chosen,
-            None => break,
-        };
-        match timeout(OPEN_TIMEOUT, enter(visit, mail, &chosen, account.clone(), helo)).await {
+        let before = last.as_ref().map(|(endpoint, _)| endpoint);
+        let Some(chosen) = cells.choose_other(id, service, before).await else { break };
+        let failure = match timeout(OPEN_TIMEOUT, enter(visit, mail, &chosen, account.clone(), helo)).await {
             Ok(Ok((leg, pending, capability))) => {
                 cells.on_success(id, service, &chosen.endpoint);
                 return Ok(OpenCell { id: id.clone(), endpoint: chosen.label, leg, pending, capability });
@@ -151,13 +148,16 @@ async fn at_endpoints(
                 if !failure.elsewhere() {
                     return Err(failure);
                 }
-                last = Some((chosen.endpoint, failure));
+                failure
             }
             Err(_) => {
                 cells.on_failure(id, service, &chosen.endpoint, "no login in time");
-                last = Some((chosen.endpoint, Failure::new("deadline", "no login in time")));
+                Failure::new("deadline", "no login in time")
             }
-        }
+        };
+        // What an endpoint said of the user counts more than that another does not answer.
+        let said = last.map(|(_, failure)| failure).filter(Failure::by_cell);
+        last = Some((chosen.endpoint, said.unwrap_or(failure)));
     }
     Err(match last {
         Some((_, failure)) => failure,

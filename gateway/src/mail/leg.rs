@@ -36,12 +36,17 @@ pub(super) enum Ending {
 
 impl Leg {
     pub(super) fn new(tcp: TcpStream, tls: Option<Connection>) -> Self {
+        let mut ended = None;
         let tls = tls.map(|mut tls| {
             // What may wait in it is bounded here: nothing is added while something waits.
             tls.set_buffer_limit(None);
+            // An end that came with the last words before the hand-off.
+            if tls.process_new_packets().is_ok_and(|state| state.peer_has_closed()) {
+                ended = Some(Ending::Clean);
+            }
             Box::new(tls)
         });
-        Self { tcp, tls, unsent: Vec::new(), ended: None, closing: false, shut: false }
+        Self { tcp, tls, unsent: Vec::new(), ended, closing: false, shut: false }
     }
 
     /// Something waits for the socket to take it.
@@ -187,6 +192,8 @@ fn drain(tls: &mut Connection, mut sink: impl FnMut(&[u8]) -> io::Result<()>) ->
                 chunk.len()
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            // The other side is gone without close_notify; the socket will say so again, behind what is left to move.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => 0,
             Err(error) => return Err(error),
         };
         if length == 0 {

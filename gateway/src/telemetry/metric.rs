@@ -71,6 +71,8 @@ pub struct Metrics {
     pub http_requests_open: IntGauge,
     pub http_gate_refusals: IntCounterVec,
 
+    pub setup_requests: IntCounterVec,
+
     pub saml_requests: IntCounterVec,
     pub saml_logins: IntCounterVec,
     pub saml_refusals: IntCounterVec,
@@ -139,6 +141,8 @@ impl Metrics {
             http_request_seconds: histograms(&r, "guichet_http_request_seconds", "Time from request head to end of answer.", &["service"]),
             http_requests_open: gauge(&r, "guichet_http_requests_open", "Requests being answered now."),
             http_gate_refusals: counters(&r, "guichet_http_gate_refusals_total", "Request heads refused by the strict gate.", &["kind"]),
+
+            setup_requests: counters(&r, "guichet_setup_requests_total", "Mail programs that asked for their settings.", &["document", "result"]),
 
             saml_requests: counters(&r, "guichet_saml_requests_total", "Login requests sent to an IdP.", &["tenant"]),
             saml_logins: counters(&r, "guichet_saml_logins_total", "Answers of an IdP at the assertion consumer.", &["tenant", "result"]),

@@ -91,7 +91,8 @@ pub(super) fn read(body: &[u8]) -> Result<Given, Withheld> {
         Some(Value::String(token)) => SecretText::new(token),
         _ => return Err(garbage("it holds no token")),
     };
-    let sound = |token: &str| (1..=TOKEN_BYTES_MAX).contains(&token.len()) && token.bytes().all(|b| b.is_ascii_graphic());
+    let sound =
+        |token: &str| (1..=TOKEN_BYTES_MAX).contains(&token.len()) && token.bytes().all(|b| b.is_ascii_graphic());
     if !sound(token.expose()) {
         return Err(garbage("its token is none"));
     }
@@ -174,8 +175,7 @@ mod tests {
     /// The example of Zimbra's own documentation.
     #[test]
     fn the_proof_is_what_zimbra_computes() {
-        let question =
-            Question { account: "john.doe@domain.com", key: KEY, timestamp: 1_135_280_708_088, expires: 0 };
+        let question = Question { account: "john.doe@domain.com", key: KEY, timestamp: 1_135_280_708_088, expires: 0 };
         assert_eq!(*question.proof(), "b248f6cfd027edd45c5369f8490125204772f844");
     }
 

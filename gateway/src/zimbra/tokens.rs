@@ -187,12 +187,8 @@ async fn somewhere(
         let before = failed.as_ref().map(|(endpoint, _)| endpoint);
         let Some(chosen) = app.cells.choose_other(cell, Service::Zimbra, before).await else { break };
         let now = app.clock.now();
-        let question = Question {
-            account: user.as_str(),
-            key,
-            timestamp: now.0,
-            expires: now.plus(zimbra.token_life).0,
-        };
+        let question =
+            Question { account: user.as_str(), key, timestamp: now.0, expires: now.plus(zimbra.token_life).0 };
         match timeout(ENDPOINT_TIMEOUT, at(snapshot, zimbra, &chosen, &question)).await {
             Ok(Ok(answered)) => {
                 app.cells.on_success(cell, Service::Zimbra, &chosen.endpoint);
@@ -202,7 +198,9 @@ async fn somewhere(
                     judged => return judged,
                 }
             }
-            Ok(Err(Unasked::NoSource)) => failed = Some((chosen.endpoint, TokenError::Away("no source address".into()))),
+            Ok(Err(Unasked::NoSource)) => {
+                failed = Some((chosen.endpoint, TokenError::Away("no source address".into())))
+            }
             Ok(Err(Unasked::Broken(error))) => {
                 app.cells.on_failure(cell, Service::Zimbra, &chosen.endpoint, &error);
                 failed = Some((chosen.endpoint, TokenError::Away(error)));

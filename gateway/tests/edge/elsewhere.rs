@@ -69,6 +69,35 @@ async fn the_same_route_twice_is_try_later_and_the_cell_is_not_asked_again() {
 }
 
 #[tokio::test]
+async fn a_refusal_of_one_endpoint_is_not_forgotten_over_another_that_is_dead() {
+    let old = imap_cell("G1 NO [REFERRAL imap://new/] moved\r\n").await;
+    let world = World::start(&format!("[cell.old.imap]\nendpoints = [\"{}\"]\n", old.address)).await;
+    let dead = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let two = format!(
+        "[cell.old.imap]\nendpoints = [\"{}\", \"{}\"]\nhealth.interval = \"1h\"\n",
+        old.address,
+        dead.local_addr().unwrap()
+    );
+    world.rewrite(&two);
+    world.users("cell = \"old\"").await;
+    // Taken in turn: whichever is asked first, the refusal is what counts.
+    let mut clients = Vec::new();
+    for _ in 0..2 {
+        let mut client = world.imaps().await;
+        client.line().await;
+        clients.push(client);
+    }
+    drop(dead);
+    world.users("").await;
+    for mut client in clients {
+        client.send(&format!("a LOGIN {USER} \"{PASSWORD}\"\r\n")).await;
+        let answer = client.until_tagged("a").await;
+        assert!(answer.starts_with("a OK"), "{answer}");
+    }
+    assert_eq!(old.count("G1 AUTHENTICATE"), 2);
+}
+
+#[tokio::test]
 async fn two_cells_that_both_turn_a_user_away_are_asked_once_each() {
     let old = imap_cell("G1 NO [REFERRAL imap://new/] moved\r\n").await;
     let new = imap_cell("G1 NO [REFERRAL imap://old/] moved\r\n").await;
@@ -129,13 +158,7 @@ fn cases() -> Vec<Case> {
             "-ERR [SYS/TEMP]",
         ),
         case("sieve", sieve_greeting, &[("AUTH", "NO (TRYLATER) \"later\"\r\n")], sieve.clone(), "NO (TRYLATER)"),
-        case(
-            "sieve",
-            sieve_greeting,
-            &[("AUTH", "NO (REFERRAL \"sieve://b\") \"moved\"\r\n")],
-            sieve,
-            "NO (TRYLATER)",
-        ),
+        case("sieve", sieve_greeting, &[("AUTH", "NO (REFERRAL \"sieve://b\") \"moved\"\r\n")], sieve, "NO (TRYLATER)"),
         case(
             "submission",
             "220 cell\r\n",

@@ -26,13 +26,13 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::world::{Client, PASSWORD, USER, World, within};
 
-type Connected = Client<TlsStream<TcpStream>>;
+pub(crate) type Connected = Client<TlsStream<TcpStream>>;
 
 /// Issues client certificates; its own certificate is `NAME.pem` of a folder.
-struct Authority(rcgen::Issuer<'static, rcgen::KeyPair>);
+pub(crate) struct Authority(rcgen::Issuer<'static, rcgen::KeyPair>);
 
 impl Authority {
-    fn new(dir: &Path, name: &str) -> Self {
+    pub(crate) fn new(dir: &Path, name: &str) -> Self {
         let mut params = rcgen::CertificateParams::default();
         params.distinguished_name.push(rcgen::DnType::CommonName, name);
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -42,7 +42,7 @@ impl Authority {
         Self(rcgen::Issuer::new(params, key))
     }
 
-    fn issue(&self, address: &str) -> Arc<CertifiedKey> {
+    pub(crate) fn issue(&self, address: &str) -> Arc<CertifiedKey> {
         let mut params = rcgen::CertificateParams::default();
         params.subject_alt_names = vec![rcgen::SanType::Rfc822Name(address.try_into().unwrap())];
         let key = rcgen::KeyPair::generate().unwrap();
@@ -55,7 +55,7 @@ impl Authority {
 
 /// A mail program: shows its certificate while it is told to, and remembers its sessions.
 #[derive(Clone)]
-struct Program {
+pub(crate) struct Program {
     config: Arc<ClientConfig>,
     purse: Arc<Purse>,
 }
@@ -77,7 +77,7 @@ impl ResolvesClientCert for Purse {
 }
 
 impl Program {
-    fn new(world: &World, certificate: Option<Arc<CertifiedKey>>) -> Self {
+    pub(crate) fn new(world: &World, certificate: Option<Arc<CertifiedKey>>) -> Self {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(&world.roots()).unwrap()).unwrap();
         let purse = Arc::new(Purse { certificate, open: AtomicBool::new(true) });
@@ -90,7 +90,7 @@ impl Program {
     }
 
     /// The greeting, and how the handshake went. An empty greeting: the door was shut.
-    async fn connect(&self, world: &World, listener: &str) -> (Connected, String, Option<HandshakeKind>) {
+    pub(crate) async fn connect(&self, world: &World, listener: &str) -> (Connected, String, Option<HandshakeKind>) {
         let tcp = TcpStream::connect(world.port(listener)).await.unwrap();
         let connector = TlsConnector::from(self.config.clone());
         let stream = within(connector.connect("localhost".try_into().unwrap(), tcp)).await.unwrap();
@@ -101,7 +101,7 @@ impl Program {
     }
 }
 
-async fn answer(client: &mut Connected, command: &str) -> String {
+pub(crate) async fn answer(client: &mut Connected, command: &str) -> String {
     client.send(&format!("t {command}\r\n")).await;
     client.until_tagged("t").await
 }
@@ -124,7 +124,7 @@ fn master(dir: &Path) -> String {
     format!("[cell.main.imap.login.master]\nusername = \"m\"\npassword_file = \"{}\"\n", dir.join("master").display())
 }
 
-fn listener(name: &str, dir: &Path, authority: &str, more: &str) -> String {
+pub(crate) fn listener(name: &str, dir: &Path, authority: &str, more: &str) -> String {
     let file = dir.join(authority).with_extension("pem");
     format!("[listener.imap.{name}]\nbind = [\"127.0.0.1:0\"]\nclient_ca = {{ file = \"{}\"{more} }}\n", file.display())
 }

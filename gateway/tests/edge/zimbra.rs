@@ -24,6 +24,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::{
     mail::until_up,
+    proofs::{Authority, Program, answer, listener},
     world::{PASSWORD, USER, World},
 };
 
@@ -355,6 +356,20 @@ async fn one_token_opens_the_cell_by_every_protocol_and_the_password_stays() {
 }
 
 #[tokio::test]
+async fn a_user_without_a_password_enters_too() {
+    let zimbra = Zimbra::start().await;
+    let authority = Authority::new(zimbra.dir.path(), "ours");
+    let keys = format!("key_file = \"{}\"", zimbra.path("preauth.key"));
+    let world = World::start(&(zimbra.config(&keys) + &listener("certified", zimbra.dir.path(), "ours", ""))).await;
+    world.users("cell = \"zm\"").await;
+    let program = Program::new(&world, Some(authority.issue(USER)));
+    let (mut client, ..) = program.connect(&world, "certified").await;
+    let answer = answer(&mut client, "AUTHENTICATE EXTERNAL =").await;
+    assert!(answer.starts_with("t OK"), "{answer}");
+    assert_eq!((zimbra.questions(), zimbra.refused()), (1, 0));
+}
+
+#[tokio::test]
 async fn logins_of_one_user_at_once_are_one_question() {
     let zimbra = Zimbra::start().await;
     let world = Arc::new(zimbra.world().await);
@@ -415,10 +430,9 @@ async fn a_wrong_key_is_try_later_and_locks_nobody_out() {
 #[tokio::test]
 async fn a_domain_may_have_a_key_of_its_own_and_without_one_there_is_no_question() {
     let zimbra = Zimbra::start().await;
-    let world = World::start(&zimbra.config(&format!(
-        "key_files = {{ \"elsewhere.example\" = \"{}\" }}",
-        zimbra.path("preauth.key")
-    )))
+    let world = World::start(
+        &zimbra.config(&format!("key_files = {{ \"elsewhere.example\" = \"{}\" }}", zimbra.path("preauth.key"))),
+    )
     .await;
     world.users("cell = \"zm\"").await;
     fails(&world).await;
@@ -440,7 +454,10 @@ async fn a_token_service_that_talks_nonsense_is_try_later() {
         (200, ""),
         (200, "<html>Zimbra</html>"),
         (200, "{\"Body\":{\"AuthResponse\":{\"lifetime\":1}}}"),
-        (200, "{\"Body\":{\"AuthResponse\":{\"authToken\":[{\"_content\":\"0_a\\r\\nG9 LOGOUT\"}],\"lifetime\":9000000}}}"),
+        (
+            200,
+            "{\"Body\":{\"AuthResponse\":{\"authToken\":[{\"_content\":\"0_a\\r\\nG9 LOGOUT\"}],\"lifetime\":9000000}}}",
+        ),
         (302, ""),
         (404, "{\"Body\":{\"AuthResponse\":{\"authToken\":[{\"_content\":\"0_a\"}],\"lifetime\":9000000}}}"),
         (500, "{\"Body\":{\"Fault\":{\"Detail\":{\"Error\":{\"Code\":\"account.MAINTENANCE_MODE\"}}}}}"),

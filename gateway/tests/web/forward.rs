@@ -47,6 +47,15 @@ async fn a_cell_behind_tls_is_entered_only_under_its_name() {
 }
 
 #[tokio::test]
+async fn the_cell_is_reached_from_its_source_address() {
+    let world = World::from("127.0.0.9").await;
+    let answer = world.request("GET", "/mail").header("cookie", world.session()).send().await.unwrap();
+    assert_eq!(answer.text().await.unwrap(), "cell");
+    let peers = world.cell.peers.lock().unwrap().clone();
+    assert!(!peers.is_empty() && peers.iter().all(|peer| peer.ip().to_string() == "127.0.0.9"), "{peers:?}");
+}
+
+#[tokio::test]
 async fn a_session_reaches_the_cell_which_is_told_who_comes_from_where() {
     let world = World::new().await;
     let answer = world
@@ -73,6 +82,8 @@ async fn a_session_reaches_the_cell_which_is_told_who_comes_from_where() {
     assert_eq!(field("x-forwarded-for"), "127.0.0.1");
     assert_eq!(field("x-forwarded-proto"), "https");
     assert_eq!(field("x-forwarded-host"), "localhost");
+    // HTTP/2 has no such field (RFC 9113 §8.3.1); the cell's HTTP/1.1 wants it.
+    assert_eq!(field("host"), "localhost");
     assert_eq!(field("cookie"), "CELL=1");
     let token = field("guichet-identity");
     let claims = token.split('.').nth(1).unwrap();

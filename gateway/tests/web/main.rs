@@ -2,9 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that stops says where")]
 
 mod console;
+mod exchange;
 mod forward;
 mod gate;
 mod login;
 mod moves;
+mod setup;
 mod world;
 mod zimbra;

@@ -4,7 +4,10 @@ use std::{
     convert::Infallible,
     net::SocketAddr,
     path::Path,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -50,7 +53,9 @@ pub(crate) struct Cell {
     pub(crate) go_on: Notify,
     /// Closes its port.
     pub(crate) stop: Notify,
-    pub(crate) refuses_tokens: std::sync::atomic::AtomicBool,
+    pub(crate) refuses_tokens: AtomicBool,
+    /// Where connections came from.
+    pub(crate) peers: Mutex<Vec<SocketAddr>>,
 }
 
 impl Cell {
@@ -89,11 +94,11 @@ async fn answer(request: Request<Incoming>, cell: Arc<Cell>) -> Result<Response<
             response.body(full(if read { "stored" } else { "broken" }))
         }
         // Each piece goes back as it comes.
-        "/echo" => {
+        "/echo" | "/Autodiscover/Autodiscover.xml" => {
             let pieces = BodyStream::new(body).filter_map(|piece| async { piece.ok() }).map(Ok);
             response.body(BodyExt::boxed(StreamBody::new(pieces)))
         }
-        "/service/soap/AuthRequest" if cell.refuses_tokens.load(std::sync::atomic::Ordering::SeqCst) => {
+        "/service/soap/AuthRequest" if cell.refuses_tokens.load(Ordering::SeqCst) => {
             let fault = serde_json::json!({"Detail": {"Error": {"Code": "account.AUTH_FAILED"}}});
             response.status(500).body(full(serde_json::json!({"Body": {"Fault": fault}}).to_string()))
         }
@@ -146,10 +151,11 @@ async fn start_cell(tls: Option<Arc<ServerConfig>>) -> (SocketAddr, Arc<Cell>) {
     let shared = Arc::clone(&cell);
     tokio::spawn(async move {
         loop {
-            let (stream, _) = tokio::select! {
+            let (stream, peer) = tokio::select! {
                 accepted = listener.accept() => accepted.unwrap(),
                 () = shared.stop.notified() => return,
             };
+            shared.peers.lock().unwrap().push(peer);
             let cell = Arc::clone(&shared);
             let service = service_fn(move |request| answer(request, Arc::clone(&cell)));
             let http = hyper::server::conn::http1::Builder::new();
@@ -173,6 +179,10 @@ fn write(dir: &Path, name: &str, text: impl AsRef<[u8]>) {
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
 }
 
+/// Names in the gateway's certificate.
+const NAMES: [&str; 4] =
+    ["localhost", "autoconfig.univ.example", "autodiscover.univ.example", "autoconfig.other.example"];
+
 const SIGNED: &str = "entry.identity_headers.key_file = \"cell.key\"";
 
 pub(crate) const TOKEN: &str = "0123456789abcdef0123456789abcdef";
@@ -180,51 +190,82 @@ pub(crate) const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 impl World {
     /// In front of a cell without TLS.
     pub(crate) async fn new() -> Self {
-        Self::build(None, None, SIGNED).await
+        Self::build(None, None, "").await
     }
 
     /// In front of a Zimbra that gives its own tokens.
     pub(crate) async fn zimbra() -> Self {
-        Self::build(None, None, "entry.zimbra_preauth = {}").await
+        let (address, cell) = start_cell(None).await;
+        let more = format!("[cell.main.zimbra]\nendpoints = [\"{address}\"]\nkey_file = \"preauth.key\"");
+        Self::build_before(None, &[address], cell, "entry.zimbra_preauth = {}", &more).await
+    }
+
+    /// In front of a cell that is reached from this address of ours.
+    pub(crate) async fn from(source: &str) -> Self {
+        let (address, cell) = start_cell(None).await;
+        let more = format!("[cell.main]\nsource_addresses = [\"{source}\"]");
+        Self::build_before(None, &[address], cell, SIGNED, &more).await
     }
 
     /// In front of a cell that speaks TLS as `cell.test`; the gateway expects it under `expected`.
     pub(crate) async fn with(expected: &str) -> Self {
-        Self::build(Some(expected), None, SIGNED).await
+        Self::build(Some(expected), None, "").await
     }
 
     /// In front of a cell that has `other` as its second endpoint.
     pub(crate) async fn beside(other: SocketAddr) -> Self {
-        Self::build(None, Some(other), SIGNED).await
+        Self::build(None, Some(other), "").await
     }
 
-    async fn build(expected: Option<&str>, other: Option<SocketAddr>, entry: &str) -> Self {
+    /// In front of a cell at `address`, and of no other.
+    pub(crate) async fn before(address: SocketAddr) -> Self {
+        Self::build_before(None, &[address], Arc::default(), SIGNED, "").await
+    }
+
+    /// With more tables in its file.
+    pub(crate) async fn with_tables(tables: &str) -> Self {
+        Self::build(None, None, tables).await
+    }
+
+    async fn build(expected: Option<&str>, other: Option<SocketAddr>, tables: &str) -> Self {
         // Another test may have been first.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let dir = tempfile::tempdir().unwrap();
-        let (mut tls, mut cell_tls) = (None, "dangerous_plaintext = true".to_owned());
-        if let Some(expected) = expected {
+        let mut tls = None;
+        let ca_and_name = expected.map(|expected| {
             let made = rcgen::generate_simple_self_signed(["cell.test".to_owned()]).unwrap();
-            write(dir.path(), "cell.pem", made.cert.pem());
-            cell_tls = format!("tls = {{ ca = \"cell.pem\", name = \"{expected}\" }}");
             let key = made.signing_key.serialize_der().try_into().unwrap();
             let config = ServerConfig::builder().with_no_client_auth();
             tls = Some(Arc::new(config.with_single_cert(vec![made.cert.der().clone()], key).unwrap()));
+            (made.cert.pem(), expected)
+        });
+        let (address, cell) = start_cell(tls).await;
+        let endpoints: Vec<_> = std::iter::once(address).chain(other).collect();
+        Self::build_before(ca_and_name, &endpoints, cell, SIGNED, tables).await
+    }
+
+    /// `entry`: how the cell is entered; `more` is said of it.
+    async fn build_before(
+        ca_and_name: Option<(String, &str)>,
+        endpoints: &[SocketAddr],
+        cell: Arc<Cell>,
+        entry: &str,
+        more: &str,
+    ) -> Self {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let dir = tempfile::tempdir().unwrap();
+        let mut cell_tls = "dangerous_plaintext = true".to_owned();
+        if let Some((ca, name)) = ca_and_name {
+            write(dir.path(), "cell.pem", ca);
+            cell_tls = format!("tls = {{ ca = \"cell.pem\", name = \"{name}\" }}");
         }
-        let (cell_address, cell) = start_cell(tls).await;
-        let endpoints: Vec<_> = std::iter::once(cell_address).chain(other).map(|one| format!("\"{one}\"")).collect();
+        let endpoints: Vec<_> = endpoints.iter().map(|one| format!("\"{one}\"")).collect();
         let endpoints = endpoints.join(", ");
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let made = rcgen::generate_simple_self_signed(NAMES.map(str::to_owned)).unwrap();
         write(dir.path(), "tls/localhost.crt", made.cert.pem());
         write(dir.path(), "tls/localhost.key", made.signing_key.serialize_pem());
         write(dir.path(), "management.token", TOKEN);
         write(dir.path(), "cell.key", [b'k'; 32]);
         write(dir.path(), "preauth.key", [b'a'; 64]);
-        let zimbra = if entry == SIGNED {
-            String::new()
-        } else {
-            format!("[cell.main.zimbra]\nendpoints = [\"{cell_address}\"]\nkey_file = \"preauth.key\"")
-        };
         let hash =
             guichet_auth::password::hash_password(&guichet_config::Secret::new("correct horse".to_owned())).unwrap();
         write(
@@ -260,7 +301,7 @@ login_failures_per_user = 3
 endpoints = [{endpoints}]
 {entry}
 {cell_tls}
-{zimbra}
+{more}
 [tenant.univ]
 name = {{ fr = "Université <b>", en = "University <b>" }}
 domains = ["univ.example"]
@@ -278,9 +319,11 @@ cell = "main"
 
         let mut roots = RootCertStore::empty();
         roots.add(made.cert.der().clone()).unwrap();
-        let client = reqwest::Client::builder()
-            .tls_certs_only([reqwest::Certificate::from_der(made.cert.der()).unwrap()])
-            .resolve("localhost", gateway)
+        let client =
+            reqwest::Client::builder().tls_certs_only([reqwest::Certificate::from_der(made.cert.der()).unwrap()]);
+        let client = NAMES
+            .iter()
+            .fold(client, |client, name| client.resolve(name, gateway))
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .build()
@@ -294,6 +337,11 @@ cell = "main"
 
     pub(crate) fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
         self.client.request(method.parse().unwrap(), self.url(path))
+    }
+
+    /// A URL of another name of the gateway's.
+    pub(crate) fn url_of(&self, host: &str, path: &str) -> String {
+        format!("https://{host}:{}{path}", self.gateway.port())
     }
 
     /// A `Cookie` field with a session of alice's.

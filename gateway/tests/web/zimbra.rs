@@ -1,5 +1,7 @@
 //! The web side of a Zimbra cell: entered by a token that the browser never sees.
 
+use std::sync::atomic::Ordering;
+
 use crate::world::World;
 
 /// The answer's cookies, and the `Cookie` field as the cell saw it.
@@ -49,7 +51,7 @@ async fn a_token_that_the_cell_ends_is_replaced_at_the_next_request() {
 #[tokio::test]
 async fn without_a_token_the_cell_is_away() {
     let world = World::zimbra().await;
-    world.cell.refuses_tokens.store(true, std::sync::atomic::Ordering::SeqCst);
+    world.cell.refuses_tokens.store(true, Ordering::SeqCst);
     let answer = world.request("GET", "/mail").header("cookie", world.session()).send().await.unwrap();
     assert_eq!(answer.status(), 503);
     assert!(world.cell.seen.lock().unwrap().iter().all(|seen| seen.path != "/mail"));

@@ -1,9 +1,6 @@
 //! `guichet-demo`: the gateway in front of a simulated world, without root or network.
 
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::Parser;
 use guichet_loadtest::demo::{self, Scope};
@@ -35,7 +32,7 @@ fn main() -> ExitCode {
         .enable_all()
         .build()
         .map_err(anyhow::Error::from)
-        .and_then(|runtime| runtime.block_on(demo::run(&arguments.dir, scope, &gateway_program())));
+        .and_then(|runtime| runtime.block_on(demo::run(&arguments.dir, scope, &demo::gateway_program())));
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -43,10 +40,4 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// The `guichet` binary built beside this one, or the one on the path.
-fn gateway_program() -> String {
-    let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent().map(Path::to_owned)?.join("guichet")));
-    beside.filter(|path| path.exists()).map_or_else(|| "guichet".to_owned(), |path| path.display().to_string())
 }

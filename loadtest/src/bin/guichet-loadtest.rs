@@ -5,7 +5,9 @@ use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 use clap::{Args, Parser, Subcommand};
 use guichet_loadtest::{
     client::{Browser, Target, TargetError},
+    demo,
     measure::{https_rate, idle_imap},
+    peers,
     record::Recorder,
     report::Report,
     scenario::{self, Scenario, Verdict},
@@ -34,6 +36,16 @@ enum Command {
     /// Runs a scenario.
     #[command(after_help = "Example: guichet-loadtest run idp-outage --dir target/demo")]
     Run(Run),
+    /// Measures the gateway beside HAProxy and nginx, as far as they are installed, in one run.
+    ///
+    /// Starts each of them by turns, with one worker on one core, in front of the same simulated cell, which shares another core with
+    /// the client: processor time and latency of a login, rate of a large FETCH, what a NOOP gains on its way, memory of connections
+    /// in IDLE. HAProxy passes bytes on and authenticates nobody; nginx asks a small auth_http server of ours. Needs root to read the
+    /// memory of the gateway, and a build with optimisation to say anything.
+    #[command(
+        after_help = "Example: guichet-loadtest peers --dir target/peers --report peers.html --results peers.json\n(Debian: apt-get install haproxy nginx libnginx-mod-mail)"
+    )]
+    Peers(Peers),
     /// Measures one thing, for docs/performance.md.
     Measure {
         #[command(subcommand)]
@@ -76,6 +88,53 @@ struct Run {
     /// Write one HTML file.
     #[arg(long)]
     report: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct Peers {
+    /// Folder for keys, configurations and logs; made when missing.
+    #[arg(long, default_value = "target/peers")]
+    dir: PathBuf,
+    /// The gateway's binary; by default the one beside this one, or on the path.
+    #[arg(long)]
+    gateway: Option<PathBuf>,
+    /// Core of the proxies.
+    #[arg(long, default_value_t = 0)]
+    core_proxy: usize,
+    /// Core of client and cell.
+    #[arg(long, default_value_t = 1)]
+    core_load: usize,
+    /// Turns of each.
+    #[arg(long, default_value_t = 3, value_parser = at_least_one)]
+    rounds: usize,
+    /// Logins in a turn.
+    #[arg(long, default_value_t = 3000, value_parser = at_least_one)]
+    logins: usize,
+    /// Of these, at once.
+    #[arg(long, default_value_t = 24, value_parser = at_least_one)]
+    at_once: usize,
+    /// Times that each of four connections fetches 20 MiB in a turn.
+    #[arg(long, default_value_t = 15, value_parser = at_least_one)]
+    fetches: usize,
+    /// NOOPs in a turn.
+    #[arg(long, default_value_t = 5000, value_parser = at_least_one)]
+    noops: usize,
+    /// Connections in IDLE.
+    #[arg(long, default_value_t = 4000, value_parser = at_least_one)]
+    connections: usize,
+    /// Print JSON instead of tables.
+    #[arg(long)]
+    json: bool,
+    /// Write one HTML file.
+    #[arg(long)]
+    report: Option<PathBuf>,
+    /// Write a JSON file.
+    #[arg(long)]
+    results: Option<PathBuf>,
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|&number| number > 0).ok_or_else(|| "a number from 1 on".to_owned())
 }
 
 #[derive(Subcommand)]
@@ -142,6 +201,13 @@ fn main() -> ExitCode {
     let files = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     let raised = rustix::process::Rlimit { current: files.maximum, maximum: files.maximum };
     let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, raised);
+    // Before there are threads: they stay on the core of the first one.
+    if let Command::Peers(Peers { core_load, .. }) = &arguments.command
+        && let Err(error) = peers::pin(*core_load)
+    {
+        eprintln!("guichet-loadtest: {error:#}");
+        return ExitCode::FAILURE;
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let result = runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(command(arguments.command)));
     match result {
@@ -160,6 +226,11 @@ fn main() -> ExitCode {
 fn provider(command: &Command) -> rustls::crypto::CryptoProvider {
     use rustls::crypto::aws_lc_rs;
     let mut provider = aws_lc_rs::default_provider();
+    if matches!(command, Command::Peers(_)) {
+        // What all of them speak.
+        provider.kx_groups = vec![aws_lc_rs::kx_group::X25519];
+        provider.cipher_suites = vec![aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256];
+    }
     if matches!(command, Command::Measure { what: Measure::HttpsRate(HttpsRate { classical: true, .. }) }) {
         provider.kx_groups = vec![aws_lc_rs::kx_group::X25519];
     }
@@ -170,6 +241,7 @@ async fn command(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::List { json } => list(json),
         Command::Run(arguments) => run(arguments).await,
+        Command::Peers(arguments) => compare(arguments).await,
         Command::Measure { what: Measure::IdleImap { place, pid, connections } } => {
             let seen = idle_imap::run(&place.open().await?, pid, connections).await?;
             println!("{}", serde_json::to_string_pretty(&seen)?);
@@ -236,6 +308,36 @@ async fn run(arguments: Run) -> anyhow::Result<ExitCode> {
         Verdict::Missed => ExitCode::FAILURE,
         Verdict::Overloaded => ExitCode::from(EXIT_OVERLOADED),
     })
+}
+
+async fn compare(arguments: Peers) -> anyhow::Result<ExitCode> {
+    let Peers { dir, gateway, core_proxy, core_load, rounds, logins, at_once, fetches, noops, connections, .. } =
+        arguments;
+    let gateway = gateway.unwrap_or_else(demo::gateway_program);
+    let options =
+        peers::Options { dir, gateway, core_proxy, core_load, rounds, logins, at_once, fetches, noops, connections };
+    // Ended early, it still ends what it started.
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    let comparison = tokio::select! {
+        comparison = peers::run(options, |what| eprintln!("{what}")) => comparison?,
+        _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
+        _ = terminate.recv() => anyhow::bail!("interrupted"),
+    };
+    let json = serde_json::to_string_pretty(&comparison)?;
+    if arguments.json {
+        println!("{json}");
+    } else {
+        print!("{}", comparison.text());
+    }
+    if let Some(file) = &arguments.results {
+        std::fs::write(file, format!("{json}\n"))?;
+        eprintln!("results: {}", file.display());
+    }
+    if let Some(file) = &arguments.report {
+        std::fs::write(file, comparison.html()?)?;
+        eprintln!("report: {}", file.display());
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// On a terminal only.

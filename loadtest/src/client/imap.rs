@@ -1,21 +1,24 @@
-//! An IMAP client over TLS that checks every answer.
+//! An IMAP client that checks every answer.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
-use rustls::pki_types::ServerName;
+use rustls::ClientConfig;
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    io::{AsyncRead, AsyncWrite},
     net::TcpStream,
 };
-use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_rustls::client::TlsStream;
 
-use super::{Failure, Target};
+use super::{
+    Failure, Target,
+    lines::{Lines, Secure},
+};
 use crate::demo::DemoUser;
 
-/// A connection.
+/// A connection; over TLS, unless it was made otherwise.
 #[derive(Debug)]
-pub struct ImapClient {
-    stream: BufReader<TlsStream<TcpStream>>,
+pub struct ImapClient<S = TlsStream<TcpStream>> {
+    lines: Lines<S>,
     commands: u32,
 }
 
@@ -25,18 +28,36 @@ impl ImapClient {
     /// # Errors
     /// No connection, bad TLS, or a server that is not ready.
     pub async fn connect(target: &Target) -> Result<Self, Failure> {
-        let socket =
-            TcpStream::connect(target.imaps).await.map_err(|error| Failure::new("connect", error.to_string()))?;
-        socket.set_nodelay(true)?;
-        let name = ServerName::try_from("localhost").map_err(|error| Failure::wrong(error.to_string()))?;
-        let stream = TlsConnector::from(Arc::clone(&target.mail_tls))
-            .connect(name, socket)
-            .await
-            .map_err(|error| Failure::new("tls", error.to_string()))?;
-        // Small: thousands of these are held at once.
-        let mut client = Self { stream: BufReader::with_capacity(1024, stream), commands: 0 };
-        let greeting = client.line().await?;
-        if greeting.starts_with("* OK") { Ok(client) } else { Err(Failure::new("refused", greeting)) }
+        Self::connect_to(target.imaps, &target.mail_tls).await
+    }
+
+    /// The same with any server whose certificate is for `localhost`.
+    ///
+    /// # Errors
+    /// As for [`ImapClient::connect`].
+    pub async fn connect_to(address: SocketAddr, tls: &Arc<ClientConfig>) -> Result<Self, Failure> {
+        Self::greeted(Secure::connect(address, tls).await?).await
+    }
+}
+
+impl ImapClient<TcpStream> {
+    /// Without TLS: with a cell itself.
+    ///
+    /// # Errors
+    /// No connection, or a server that is not ready.
+    pub async fn connect_plainly(address: SocketAddr) -> Result<Self, Failure> {
+        Self::greeted(Lines::plain(address).await?).await
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> ImapClient<S> {
+    async fn greeted(mut lines: Lines<S>) -> Result<Self, Failure> {
+        let greeting = lines.line().await?;
+        if greeting.starts_with("* OK") {
+            Ok(Self { lines, commands: 0 })
+        } else {
+            Err(Failure::new("refused", greeting))
+        }
     }
 
     /// LOGIN.
@@ -48,12 +69,21 @@ impl ImapClient {
         self.command(&format!("LOGIN {} \"{}\"", user.address, user.password)).await.map(|_| ())
     }
 
+    /// SELECT INBOX; how many messages there are.
+    ///
+    /// # Errors
+    /// Refused or closed.
+    pub async fn select(&mut self) -> Result<usize, Failure> {
+        let replies = self.command("SELECT INBOX").await?;
+        replies.lines().find_map(exists).ok_or_else(|| Failure::wrong("SELECT tells no number of messages"))
+    }
+
     /// SELECT INBOX, and checks that the first message greets `user`.
     ///
     /// # Errors
     /// Refused, closed, or somebody else's mail.
     pub async fn read_inbox(&mut self, user: &DemoUser) -> Result<(), Failure> {
-        self.command("SELECT INBOX").await?;
+        self.select().await?;
         let fetched = self.command("FETCH 1 (FLAGS BODY[])").await?;
         if fetched.contains(&format!("Hello {}.", user.address)) {
             Ok(())
@@ -62,14 +92,72 @@ impl ImapClient {
         }
     }
 
+    /// Whether a message from number `first` on has this subject.
+    ///
+    /// # Errors
+    /// Refused or closed.
+    pub async fn has_subject(&mut self, first: usize, subject: &str) -> Result<bool, Failure> {
+        let fetched = self.command(&format!("FETCH {first}:* (BODY.PEEK[HEADER.FIELDS (Subject)])")).await?;
+        Ok(fetched.lines().any(|line| line.strip_prefix("Subject: ") == Some(subject)))
+    }
+
+    /// Reads message `number` and forgets it; how many bytes it had.
+    ///
+    /// # Errors
+    /// Refused or closed.
+    pub async fn fetch_and_forget(&mut self, number: usize, buffer: &mut [u8]) -> Result<usize, Failure> {
+        let tag = self.send(&format!("FETCH {number} BODY.PEEK[]")).await?;
+        let line = self.lines.line().await?;
+        let length = line.rsplit_once('{').and_then(|(_, rest)| rest.strip_suffix('}')?.parse().ok());
+        let Some(length) = length else { return Err(Failure::wrong(line)) };
+        self.lines.skip(length, buffer).await?;
+        self.replies(&tag).await?;
+        Ok(length)
+    }
+
+    /// NOOP.
+    ///
+    /// # Errors
+    /// Refused or closed.
+    pub async fn noop(&mut self) -> Result<(), Failure> {
+        self.command("NOOP").await.map(|_| ())
+    }
+
     /// Enters IDLE and stays there.
     ///
     /// # Errors
     /// Refused or closed.
     pub async fn idle(&mut self) -> Result<(), Failure> {
         let tag = self.send("IDLE").await?;
-        let line = self.line().await?;
+        let line = self.lines.line().await?;
         if line.starts_with('+') { Ok(()) } else { Err(Failure::wrong(format!("{tag}: {line}"))) }
+    }
+
+    /// In IDLE: waits to be told of mail; how many messages there are then.
+    ///
+    /// # Errors
+    /// Closed.
+    pub async fn news(&mut self) -> Result<usize, Failure> {
+        loop {
+            if let Some(count) = exists(&self.lines.line().await?) {
+                return Ok(count);
+            }
+        }
+    }
+
+    /// Leaves IDLE.
+    ///
+    /// # Errors
+    /// The connection was not there any more.
+    pub async fn done(&mut self) -> Result<(), Failure> {
+        self.lines.send("DONE\r\n").await?;
+        loop {
+            let line = self.lines.line().await?;
+            // Mail that comes at this moment is told before.
+            if !line.starts_with("* ") {
+                return if line.contains(" OK") { Ok(()) } else { Err(Failure::wrong(line)) };
+            }
+        }
     }
 
     /// Leaves IDLE, and then.
@@ -77,12 +165,7 @@ impl ImapClient {
     /// # Errors
     /// The connection was not there any more.
     pub async fn leave_idle(mut self) -> Result<(), Failure> {
-        self.stream.write_all(b"DONE\r\n").await?;
-        self.stream.flush().await?;
-        let line = self.line().await?;
-        if !line.contains(" OK") {
-            return Err(Failure::wrong(line));
-        }
+        self.done().await?;
         self.logout().await
     }
 
@@ -92,18 +175,20 @@ impl ImapClient {
     /// Closed without a word.
     pub async fn logout(mut self) -> Result<(), Failure> {
         self.command("LOGOUT").await?;
-        let mut rest = Vec::new();
-        self.stream.read_to_end(&mut rest).await?;
-        Ok(())
+        self.lines.closed().await
     }
 
     /// Sends a command; its untagged replies when it ends in OK.
     async fn command(&mut self, command: &str) -> Result<String, Failure> {
         let tag = self.send(command).await?;
+        self.replies(&tag).await
+    }
+
+    async fn replies(&mut self, tag: &str) -> Result<String, Failure> {
         let mut replies = String::new();
         loop {
-            let line = self.line().await?;
-            if let Some(rest) = line.strip_prefix(&tag) {
+            let line = self.lines.line().await?;
+            if let Some(rest) = line.strip_prefix(tag) {
                 return match rest.trim_start() {
                     said if said.starts_with("OK") => Ok(replies),
                     said if said.contains("[UNAVAILABLE]") || said.contains("[LIMIT]") => {
@@ -122,20 +207,14 @@ impl ImapClient {
     async fn send(&mut self, command: &str) -> Result<String, Failure> {
         self.commands += 1;
         let tag = format!("a{}", self.commands);
-        self.stream.write_all(format!("{tag} {command}\r\n").as_bytes()).await?;
-        self.stream.flush().await?;
+        self.lines.send(&format!("{tag} {command}\r\n")).await?;
         Ok(tag)
-    }
-
-    async fn line(&mut self) -> Result<String, Failure> {
-        let mut line = Vec::new();
-        let read = (&mut self.stream).take(LINE_MAX).read_until(b'\n', &mut line).await?;
-        if read == 0 || line.last() != Some(&b'\n') {
-            return Err(Failure::new("closed", "the server closed in the middle"));
-        }
-        Ok(String::from_utf8_lossy(&line).trim_end().to_owned())
     }
 }
 
-const LINE_MAX: u64 = 64 * 1024;
+/// The number in `* 5 EXISTS`.
+fn exists(line: &str) -> Option<usize> {
+    line.strip_prefix("* ")?.strip_suffix(" EXISTS")?.parse().ok()
+}
+
 const REPLIES_MAX: usize = 256 * 1024;

@@ -1,11 +1,18 @@
-//! Clients as users have them: a browser without JavaScript and an IMAP client, both strict about what they are told.
+//! Clients as users have them: a browser without JavaScript and mail programs, all strict about what they are told.
 
 mod browser;
 mod imap;
+mod lines;
+mod pop3;
+mod sieve;
+mod smtp;
 mod target;
 
 pub use browser::{Browser, form_fields};
 pub use imap::ImapClient;
+pub use pop3::Pop3Client;
+pub use sieve::SieveClient;
+pub use smtp::SmtpClient;
 pub use target::{Target, TargetError, loopback, tls_of};
 
 use std::io;

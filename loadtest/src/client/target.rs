@@ -21,6 +21,12 @@ pub struct Target {
     pub mail_tls: Arc<ClientConfig>,
     /// Where `imaps` is.
     pub imaps: SocketAddr,
+    /// Where `pop3s` is.
+    pub pop3s: SocketAddr,
+    /// Where `submissions` is.
+    pub submissions: SocketAddr,
+    /// Where `sieve` is.
+    pub sieve: SocketAddr,
 }
 
 /// Why there is nothing to load.
@@ -43,7 +49,7 @@ impl Target {
     pub async fn open(demo_json: &Path) -> Result<Self, TargetError> {
         let demo = DemoInfo::read(demo_json).map_err(|error| TargetError::Unreachable(format!("{error:#}")))?;
         let web = demo.web.strip_prefix("https://").unwrap_or(&demo.web);
-        for place in [web, &demo.imaps, &demo.imap] {
+        for place in [web, &demo.imap, &demo.pop3, &demo.submission] {
             loopback(place)?;
         }
         for url in demo
@@ -59,6 +65,8 @@ impl Target {
             loopback(&format!("{host}:{port}"))?;
         }
         let imaps = loopback(&demo.imaps)?;
+        let (pop3s, submissions, sieve) =
+            (loopback(&demo.pop3s)?, loopback(&demo.submissions)?, loopback(&demo.sieve)?);
         for address in [loopback(web)?, imaps] {
             tokio::net::TcpStream::connect(address)
                 .await
@@ -67,7 +75,8 @@ impl Target {
         let roots = roots(&demo.ca)?;
         let mail_tls = tls(roots.clone(), &[]);
         let web_tls = tls(roots, &[b"h2", b"http/1.1"]);
-        Ok(Self { demo: Arc::new(demo), web_tls, mail_tls: Arc::new(mail_tls), imaps })
+        let mail_tls = Arc::new(mail_tls);
+        Ok(Self { demo: Arc::new(demo), web_tls, mail_tls, imaps, pop3s, submissions, sieve })
     }
 }
 

@@ -1,9 +1,9 @@
 //! The gateway's files in the demo's folder, written once: what the operator of the demo changes stays changed.
 
-use super::{Folder, MASTER, MASTER_CELL, Ports, entity_id};
+use super::{Folder, MASTER, MASTER_CELL, Ports, entity_id, ports::CellMailPorts};
 use crate::world::{Institution, people::CELLS};
 
-/// Writes `guichet.toml` and `tenants.d/` where they are missing.
+/// Writes `guichet.toml` and `tenants.d/` where they are missing; what an older demo's file lacks is put behind it.
 pub(super) fn write_missing(folder: &Folder, ports: &Ports, people: &[Institution]) -> anyhow::Result<()> {
     for institution in people {
         let name = format!("tenants.d/{}.toml", institution.id);
@@ -11,10 +11,59 @@ pub(super) fn write_missing(folder: &Folder, ports: &Ports, people: &[Institutio
             folder.write(&name, &tenant(institution))?;
         }
     }
-    if !folder.has("guichet.toml") {
-        folder.write("guichet.toml", &main(ports))?;
+    let text = if folder.has("guichet.toml") { folder.read("guichet.toml")? } else { main(ports) };
+    // A file that has no word of ManageSieve, not even in a comment, is from before the cells spoke it.
+    let whole = if text.contains("sieve") { text } else { format!("{text}{}", more_mail(ports)) };
+    if !folder.has("guichet.toml") || folder.read("guichet.toml")? != whole {
+        folder.write("guichet.toml", &whole)?;
     }
     Ok(())
+}
+
+/// POP3, submission and ManageSieve.
+fn more_mail(ports: &Ports) -> String {
+    let Ports { pop3, pop3s, submission, submissions, sieve, .. } = ports;
+    let mut text = format!(
+        r#"
+[listener.pop3.pop3]
+bind = ["127.0.0.1:{pop3}"]
+tls = "starttls"
+
+[listener.pop3.pop3s]
+bind = ["127.0.0.1:{pop3s}"]
+
+[listener.submission.submission]
+bind = ["127.0.0.1:{submission}"]
+tls = "starttls"
+
+[listener.submission.submissions]
+bind = ["127.0.0.1:{submissions}"]
+
+[listener.sieve.sieve]
+bind = ["127.0.0.1:{sieve}"]
+tls = "starttls"
+"#
+    );
+    for cell in CELLS {
+        let CellMailPorts { pop3, submission, sieve } = ports.cells_mail.get(cell).copied().unwrap_or_default();
+        for (protocol, port) in [("pop3", pop3), ("submission", submission), ("sieve", sieve)] {
+            text.push_str(&format!("\n[cell.{cell}.{protocol}]\nendpoints = [\"127.0.0.1:{port}\"]\n"));
+            if protocol == "submission" {
+                text.push_str("client_address = \"xclient\"\n");
+            }
+            text.push_str(&login(cell));
+        }
+    }
+    text
+}
+
+/// How the gateway logs in at a cell for mail: by the user's password, unless this says otherwise.
+fn login(cell: &str) -> String {
+    if cell == MASTER_CELL {
+        format!("login.master = {{ username = \"{MASTER}\", password_file = \"secrets/master.password\" }}\n")
+    } else {
+        String::new()
+    }
 }
 
 fn main(ports: &Ports) -> String {
@@ -79,6 +128,10 @@ dwell = "5s"
 [limits]
 connections_per_source = 50000
 connections_per_source_rate = 5000
+messages_per_user = 100000
+messages_per_tenant = 1000000
+recipients_per_user = 100000
+recipients_per_tenant = 1000000
 "#,
         origin = ports.origin(),
     );
@@ -95,11 +148,7 @@ health_path = "/healthz"
 endpoints = ["127.0.0.1:{imap}"]
 "#
         ));
-        if cell == MASTER_CELL {
-            text.push_str(&format!(
-                "login.master = {{ username = \"{MASTER}\", password_file = \"secrets/master.password\" }}\n"
-            ));
-        }
+        text.push_str(&login(cell));
     }
     text
 }
@@ -123,4 +172,28 @@ students = "auto"
 "#,
         entity_id = entity_id(institution),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::institutions;
+
+    #[test]
+    fn an_older_file_gets_what_it_lacks_once_and_keeps_what_was_changed() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::open(dir.path()).unwrap();
+        let (ports, people) = (Ports { sieve: 4190, ..Ports::default() }, institutions(0));
+        folder.write("guichet.toml", "# changed by hand\n").unwrap();
+        write_missing(&folder, &ports, &people).unwrap();
+        let grown = folder.read("guichet.toml").unwrap();
+        assert!(grown.starts_with("# changed by hand\n") && grown.contains("bind = [\"127.0.0.1:4190\"]"), "{grown}");
+        assert!(grown.contains("[cell.beta.pop3]"), "{grown}");
+        write_missing(&folder, &ports, &people).unwrap();
+        assert_eq!(folder.read("guichet.toml").unwrap(), grown);
+        let without = grown.replace("[listener.sieve.sieve]", "# no sieve").replace("[cell.beta.pop3]", "");
+        folder.write("guichet.toml", &without).unwrap();
+        write_missing(&folder, &ports, &people).unwrap();
+        assert_eq!(folder.read("guichet.toml").unwrap(), without);
+    }
 }

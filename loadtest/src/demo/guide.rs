@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+
 use super::{DemoInfo, Folder, Ports, Scope};
 
 /// The whole text.
@@ -38,6 +40,11 @@ fn write(
     writeln!(out, "  redirect    http://localhost:{}/", ports.redirect)?;
     writeln!(out, "  imaps       {}", info.imaps)?;
     writeln!(out, "  imap        {}   (STARTTLS)", info.imap)?;
+    writeln!(out, "  pop3s       {}", info.pop3s)?;
+    writeln!(out, "  pop3        {}   (STLS)", info.pop3)?;
+    writeln!(out, "  submissions {}", info.submissions)?;
+    writeln!(out, "  submission  {}   (STARTTLS)", info.submission)?;
+    writeln!(out, "  sieve       {}   (ManageSieve, STARTTLS)", info.sieve)?;
     writeln!(out, "  management  {}/metrics", info.management)?;
     writeln!(out, "  folder      {}   (demo.json says all this to programs)\n", folder.path("").display())?;
     writeln!(out, "  address                 mail and fallback   at the IdP: login, password   category")?;
@@ -76,6 +83,26 @@ fn write(
         out,
         "  openssl s_client -starttls imap -crlf -CAfile {ca} -connect {} </dev/null | grep -E 'Verif|Protocol|New,'",
         info.imap
+    )?;
+    writeln!(out, "  curl --cacert {ca} -u {login} pop3s://{}/1", info.pop3s)?;
+    writeln!(out, "  curl --cacert {ca} --ssl-reqd -u {login} pop3://{}/", info.pop3)?;
+    let other = info.tenants.last().and_then(|tenant| tenant.users.first()).unwrap_or(user);
+    let to = &other.address;
+    let message = format!("printf 'From: <{address}>\\r\\nTo: <{to}>\\r\\nSubject: Hello\\r\\n\\r\\nBonjour\\r\\n'");
+    let envelope = format!("-u {login} --mail-from {address} --mail-rcpt {to} -T -");
+    writeln!(out, "  {message} | curl --cacert {ca} {envelope} smtps://{}", info.submissions)?;
+    writeln!(out, "  {message} | curl --cacert {ca} --ssl-reqd {envelope} smtp://{}", info.submission)?;
+    writeln!(
+        out,
+        "  curl --cacert {ca} -u {to}:{} 'imaps://{}/INBOX;MAILINDEX=*'     # the last of them, read by its recipient",
+        other.password, info.imaps
+    )?;
+    let plain = STANDARD.encode(format!("\0{address}\0{password}"));
+    writeln!(
+        out,
+        "  (printf 'AUTHENTICATE \"PLAIN\" \"{plain}\"\\r\\n'; sleep 1; printf 'PUTSCRIPT \"mine\" {{7+}}\\r\\nkeep;\\r\\n\\r\\nLISTSCRIPTS\\r\\nLOGOUT\\r\\n') | \
+         openssl s_client -starttls sieve -quiet -verify_return_error -CAfile {ca} -connect {}",
+        info.sieve
     )?;
     writeln!(out, "  curl -s {}/metrics | grep ^guichet_", info.management)?;
     writeln!(out, "  {program} ctl --config {config} status\n")?;

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
 use super::{Folder, Ports};
-use crate::world::Institution;
+use crate::world::{Institution, Person};
 
 /// A running demo.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +19,16 @@ pub struct DemoInfo {
     pub imap: String,
     /// IMAP over TLS, `host:port`.
     pub imaps: String,
+    /// POP3 with STLS, `host:port`.
+    pub pop3: String,
+    /// POP3 over TLS, `host:port`.
+    pub pop3s: String,
+    /// Submission with STARTTLS, `host:port`.
+    pub submission: String,
+    /// Submission over TLS, `host:port`.
+    pub submissions: String,
+    /// ManageSieve with STARTTLS, `host:port`.
+    pub sieve: String,
     /// PEM file of the CA that signed the gateway's certificate.
     pub ca: PathBuf,
     /// The gateway's configuration file.
@@ -61,33 +71,41 @@ pub struct DemoUser {
     pub category: String,
 }
 
+impl From<&Person> for DemoUser {
+    fn from(person: &Person) -> Self {
+        Self {
+            address: person.address.clone(),
+            password: person.password.clone(),
+            idp_login: person.idp_login.clone(),
+            idp_password: person.idp_password.clone(),
+            category: person.category.to_owned(),
+        }
+    }
+}
+
 impl DemoInfo {
     /// Of a demo in `folder`.
     pub(super) fn new(folder: &Folder, ports: &Ports, people: &[Institution]) -> Self {
         let origin = ports.origin();
+        let local = |port: u16| format!("localhost:{port}");
         let tenants = people
             .iter()
             .map(|institution| DemoTenant {
                 id: institution.id.to_owned(),
                 domain: institution.domain.to_owned(),
                 idp: ports.idp_prefix(institution),
-                users: institution
-                    .people
-                    .iter()
-                    .map(|person| DemoUser {
-                        address: person.address.clone(),
-                        password: person.password.clone(),
-                        idp_login: person.idp_login.clone(),
-                        idp_password: person.idp_password.clone(),
-                        category: person.category.to_owned(),
-                    })
-                    .collect(),
+                users: institution.people.iter().map(DemoUser::from).collect(),
             })
             .collect();
         Self {
             management: format!("http://127.0.0.1:{}", ports.management),
-            imap: format!("localhost:{}", ports.imap),
-            imaps: format!("localhost:{}", ports.imaps),
+            imap: local(ports.imap),
+            imaps: local(ports.imaps),
+            pop3: local(ports.pop3),
+            pop3s: local(ports.pop3s),
+            submission: local(ports.submission),
+            submissions: local(ports.submissions),
+            sieve: local(ports.sieve),
             ca: folder.path("ca.pem"),
             config: folder.path("guichet.toml"),
             saml_metadata: format!("{origin}/saml/metadata"),

@@ -9,7 +9,11 @@ mod guide;
 mod info;
 mod ports;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use guichet::{app::App, console, drain};
@@ -21,10 +25,11 @@ use tokio::{
 
 pub use folder::Folder;
 pub use info::{DemoInfo, DemoTenant, DemoUser};
-pub use ports::Ports;
+pub(crate) use ports::free_port;
+pub use ports::{CellMailPorts, Ports};
 
 use crate::world::{
-    Cell, CellLogin, Idp, Institution, World,
+    Cell, CellLogin, Idp, Institution, Mailboxes, World,
     idp::IdpOf,
     institutions,
     people::CELLS,
@@ -44,7 +49,7 @@ pub enum Scope {
 ///
 /// # Errors
 /// A folder that cannot be written, a port that is taken, a gateway that does not start.
-pub async fn run(dir: &Path, scope: Scope, program: &str) -> anyhow::Result<()> {
+pub async fn run(dir: &Path, scope: Scope, program: &Path) -> anyhow::Result<()> {
     let mut stop = [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?];
     let folder = Folder::open(dir)?;
     let people = Arc::new(institutions(CROWD));
@@ -64,7 +69,7 @@ pub async fn run(dir: &Path, scope: Scope, program: &str) -> anyhow::Result<()> 
         Scope::WorldOnly => None,
     };
     info.write(&folder)?;
-    print!("{}", guide::text(&folder, &ports, &info, scope, program));
+    print!("{}", guide::text(&folder, &ports, &info, scope, &program.display().to_string()));
 
     let [interrupt, terminate] = &mut stop;
     match gateway {
@@ -94,6 +99,12 @@ pub async fn run(dir: &Path, scope: Scope, program: &str) -> anyhow::Result<()> 
     folder.remove("demo.json")
 }
 
+/// The `guichet` binary built beside this one, or the one on the path.
+pub fn gateway_program() -> PathBuf {
+    let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join("guichet")));
+    beside.filter(|path| path.exists()).unwrap_or_else(|| PathBuf::from("guichet"))
+}
+
 async fn start_gateway(folder: &Folder) -> anyhow::Result<(Arc<App>, JoinHandle<anyhow::Result<()>>)> {
     let path = folder.path("guichet.toml");
     let shape = guichet_config::load(&path).map_err(|report| anyhow::anyhow!("{report}"))?;
@@ -105,12 +116,14 @@ async fn start_gateway(folder: &Folder) -> anyhow::Result<(Arc<App>, JoinHandle<
 }
 
 fn cells(folder: &Folder, people: &Arc<Vec<Institution>>) -> anyhow::Result<Vec<Cell>> {
+    let mail = Arc::new(Mailboxes::default());
     CELLS
         .iter()
         .map(|name| {
             Ok(Cell {
                 name: (*name).to_owned(),
                 institutions: Arc::clone(people),
+                mail: Arc::clone(&mail),
                 login: if *name == MASTER_CELL {
                     CellLogin::Master { username: MASTER.to_owned(), password: folder.read("secrets/master.password")? }
                 } else {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, TcpSocket};
 
 use super::Folder;
-use crate::world::{Institution, Sockets, people::CELLS};
+use crate::world::{CellSockets, Institution, Sockets, people::CELLS};
 
 /// Port numbers on 127.0.0.1.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,12 +24,41 @@ pub struct Ports {
     pub imap: u16,
     /// IMAP over TLS.
     pub imaps: u16,
+    /// POP3 with STLS. Zero here and below: `ports.json` was written by an older demo.
+    #[serde(default)]
+    pub pop3: u16,
+    /// POP3 over TLS.
+    #[serde(default)]
+    pub pop3s: u16,
+    /// Submission with STARTTLS.
+    #[serde(default)]
+    pub submission: u16,
+    /// Submission over TLS.
+    #[serde(default)]
+    pub submissions: u16,
+    /// ManageSieve with STARTTLS.
+    #[serde(default)]
+    pub sieve: u16,
     /// Management.
     pub management: u16,
     /// Identity provider.
     pub idp: u16,
     /// IMAP and HTTP of each cell.
     pub cells: BTreeMap<String, (u16, u16)>,
+    /// The other mail protocols of each cell.
+    #[serde(default)]
+    pub cells_mail: BTreeMap<String, CellMailPorts>,
+}
+
+/// Port numbers of a cell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CellMailPorts {
+    /// POP3.
+    pub pop3: u16,
+    /// Submission.
+    pub submission: u16,
+    /// ManageSieve.
+    pub sieve: u16,
 }
 
 impl Ports {
@@ -58,34 +87,40 @@ pub(super) struct Bound {
     pub(super) gateway: Vec<TcpListener>,
 }
 
-/// Binds the kept ports, or chooses free ones and keeps them.
+/// Binds the kept ports; those that are not kept yet are chosen, and kept.
 pub(super) async fn open(folder: &Folder) -> anyhow::Result<(Ports, Bound)> {
-    if folder.has("ports.json") {
-        let ports: Ports = serde_json::from_str(&folder.read("ports.json")?).context("ports.json")?;
-        let bound = bind(&ports, folder)?;
-        return Ok((ports, bound));
+    let kept: Ports = match folder.has("ports.json") {
+        true => serde_json::from_str(&folder.read("ports.json")?).context("ports.json")?,
+        false => Ports::default(),
+    };
+    let mut ports = kept.clone();
+    // Held until all are chosen, so that none is chosen twice.
+    let mut held = Vec::new();
+    let mut choose = |port: &mut u16| -> anyhow::Result<()> {
+        if *port == 0 {
+            let (free, socket) = free_port()?;
+            held.push(socket);
+            *port = free;
+        }
+        Ok(())
+    };
+    let Ports { web, redirect, imap, imaps, pop3, pop3s, submission, submissions, sieve, management, idp, .. } =
+        &mut ports;
+    for port in [web, redirect, imap, imaps, pop3, pop3s, submission, submissions, sieve, management, idp] {
+        choose(port)?;
     }
-    let mut taken = Vec::new();
-    let mut next = || -> anyhow::Result<u16> {
-        let (port, socket) = free_port()?;
-        taken.push(socket);
-        Ok(port)
-    };
-    let mut ports = Ports {
-        web: next()?,
-        redirect: next()?,
-        imap: next()?,
-        imaps: next()?,
-        management: next()?,
-        idp: next()?,
-        ..Ports::default()
-    };
     for cell in CELLS {
-        ports.cells.insert(cell.to_owned(), (next()?, next()?));
+        let (imap, web) = ports.cells.entry(cell.to_owned()).or_default();
+        let CellMailPorts { pop3, submission, sieve } = ports.cells_mail.entry(cell.to_owned()).or_default();
+        for port in [imap, web, pop3, submission, sieve] {
+            choose(port)?;
+        }
     }
-    drop(taken);
+    drop(held);
     let bound = bind(&ports, folder)?;
-    folder.write("ports.json", &serde_json::to_string_pretty(&ports)?)?;
+    if ports != kept {
+        folder.write("ports.json", &serde_json::to_string_pretty(&ports)?)?;
+    }
     Ok((ports, bound))
 }
 
@@ -103,12 +138,24 @@ fn bind(ports: &Ports, folder: &Folder) -> anyhow::Result<Bound> {
         bind("redirect", ports.redirect)?,
         bind("imap", ports.imap)?,
         bind("imaps", ports.imaps)?,
+        bind("pop3", ports.pop3)?,
+        bind("pop3s", ports.pop3s)?,
+        bind("submission", ports.submission)?,
+        bind("submissions", ports.submissions)?,
+        bind("sieve", ports.sieve)?,
         bind("management", ports.management)?,
     ];
     let mut cells = Vec::new();
     for cell in CELLS {
         let &(imap, web) = ports.cells.get(cell).with_context(|| format!("ports.json has no cell {cell}"))?;
-        cells.push((bind("a cell's imap", imap)?, bind("a cell's web", web)?));
+        let mail = ports.cells_mail.get(cell).copied().unwrap_or_default();
+        cells.push(CellSockets {
+            web: bind("a cell's web", web)?,
+            imap: bind("a cell's imap", imap)?,
+            pop3: bind("a cell's pop3", mail.pop3)?,
+            submission: bind("a cell's submission", mail.submission)?,
+            sieve: bind("a cell's sieve", mail.sieve)?,
+        });
     }
     Ok(Bound { world: Sockets { idp: bind("idp", ports.idp)?, cells }, gateway })
 }
@@ -122,7 +169,7 @@ fn listen(port: u16) -> std::io::Result<TcpListener> {
 }
 
 /// A free port below those that the system gives to outgoing connections, so that it is still free next time.
-fn free_port() -> anyhow::Result<(u16, TcpListener)> {
+pub(crate) fn free_port() -> anyhow::Result<(u16, TcpListener)> {
     for _ in 0..ATTEMPTS {
         let mut bytes = [0; 2];
         aws_lc_rs::rand::fill(&mut bytes).context("no randomness")?;
@@ -137,3 +184,26 @@ fn free_port() -> anyhow::Result<(u16, TcpListener)> {
 const FIRST_PORT: u16 = 18_000;
 const PORTS: u16 = 14_000;
 const ATTEMPTS: usize = 200;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_ports_of_an_older_demo_stay_and_the_missing_ones_are_added_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::open(dir.path()).unwrap();
+        let (fresh, bound) = open(&folder).await.unwrap();
+        drop(bound);
+        let mut older = serde_json::to_value(&fresh).unwrap();
+        for key in ["pop3", "pop3s", "submission", "submissions", "sieve", "cells_mail"] {
+            older.as_object_mut().unwrap().remove(key).unwrap();
+        }
+        folder.write("ports.json", &older.to_string()).unwrap();
+        let (added, bound) = open(&folder).await.unwrap();
+        drop(bound);
+        assert_eq!((added.web, added.imaps, &added.cells), (fresh.web, fresh.imaps, &fresh.cells));
+        assert!(added.sieve != 0 && added.cells_mail.values().all(|cell| cell.submission != 0));
+        assert_eq!(open(&folder).await.unwrap().0, added);
+    }
+}

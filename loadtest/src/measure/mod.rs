@@ -12,8 +12,17 @@ fn resident_kib(pid: u32) -> anyhow::Result<u64> {
     line.trim().trim_end_matches("kB").trim().parse().context("VmRSS")
 }
 
+/// Memory of a process with its share of what it shares with others (PSS), KiB.
+pub(crate) fn proportional_kib(pid: u32) -> anyhow::Result<u64> {
+    let rollup = format!("/proc/{pid}/smaps_rollup");
+    let text =
+        std::fs::read_to_string(&rollup).with_context(|| format!("{rollup}: it takes root for some processes"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:")).context("no Pss")?;
+    line.trim().trim_end_matches("kB").trim().parse().context("Pss")
+}
+
 /// Processor time of a process and all its threads, seconds.
-fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
+pub(crate) fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).with_context(|| format!("process {pid}"))?;
     // The name in brackets may hold spaces; utime and stime are the 12th and 13th fields after it (proc(5)).
     let fields: Vec<&str> = stat.rsplit_once(')').context("stat")?.1.split_whitespace().collect();
@@ -32,6 +41,7 @@ mod tests {
     fn this_process_has_memory_and_time() {
         let me = std::process::id();
         assert!(resident_kib(me).unwrap() > 100);
+        assert!(proportional_kib(me).unwrap() > 100);
         assert!(cpu_seconds(me).unwrap() >= 0.0);
         assert!(resident_kib(u32::MAX).is_err());
     }

@@ -3,6 +3,7 @@
 mod idp_outage;
 mod imap_reconnect_storm;
 mod judge;
+mod mail_day;
 mod monday_morning;
 
 use std::{sync::Arc, time::Duration};
@@ -27,10 +28,13 @@ pub enum Scenario {
     ImapReconnectStorm,
     /// An institution's IdP goes away and comes back.
     IdpOutage,
+    /// Every mail protocol at once.
+    MailDay,
 }
 
 /// All of them.
-pub const ALL: [Scenario; 3] = [Scenario::MondayMorning, Scenario::ImapReconnectStorm, Scenario::IdpOutage];
+pub const ALL: [Scenario; 4] =
+    [Scenario::MondayMorning, Scenario::MailDay, Scenario::ImapReconnectStorm, Scenario::IdpOutage];
 
 /// How a scenario is run.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -64,6 +68,7 @@ impl Scenario {
             Self::MondayMorning => "monday-morning",
             Self::ImapReconnectStorm => "imap-reconnect-storm",
             Self::IdpOutage => "idp-outage",
+            Self::MailDay => "mail-day",
         }
     }
 
@@ -77,6 +82,9 @@ impl Scenario {
             Self::IdpOutage => {
                 "an institution's IdP goes down; the fallback is offered once that is proven, used, and withdrawn after the IdP's return"
             }
+            Self::MailDay => {
+                "an ordinary day: mail programs that read and wait in IDLE, POP3 polls, messages sent and told to their readers, Sieve scripts uploaded"
+            }
         }
     }
 
@@ -86,6 +94,7 @@ impl Scenario {
             Self::MondayMorning => Settings { rate: 10.0, duration_s: 30, users: 40, seed: 1 },
             Self::ImapReconnectStorm => Settings { rate: 100.0, duration_s: 10, users: 500, seed: 1 },
             Self::IdpOutage => Settings { rate: 2.0, duration_s: 20, users: 40, seed: 1 },
+            Self::MailDay => Settings { rate: 20.0, duration_s: 30, users: 40, seed: 1 },
         }
     }
 
@@ -95,6 +104,7 @@ impl Scenario {
             Self::MondayMorning => monday_morning::THRESHOLDS,
             Self::ImapReconnectStorm => imap_reconnect_storm::THRESHOLDS,
             Self::IdpOutage => idp_outage::THRESHOLDS,
+            Self::MailDay => mail_day::THRESHOLDS,
         }
     }
 
@@ -105,6 +115,7 @@ impl Scenario {
             Self::MondayMorning => monday_morning::run(target, settings, recorder, &crowd).await,
             Self::ImapReconnectStorm => imap_reconnect_storm::run(target, settings, recorder, &crowd).await,
             Self::IdpOutage => idp_outage::run(target, settings, recorder, &crowd).await,
+            Self::MailDay => mail_day::run(target, settings, recorder, &crowd).await,
         }
     }
 }

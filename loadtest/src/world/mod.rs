@@ -1,25 +1,36 @@
 //! A mail service to rehearse with: two cells, an identity provider for two institutions, all on loopback.
 //!
-//! The world simulates what the gateway meets, close enough for real clients: cells speak IMAP4rev1 and HTTP/1.1 with WebSocket,
-//! the IdP signs and encrypts as Shibboleth does by default. It holds no mail, and its passwords are known to everyone.
+//! The world simulates what the gateway meets, close enough for real clients: cells speak IMAP4rev1, POP3, submission, ManageSieve
+//! and HTTP/1.1 with WebSocket, the IdP signs and encrypts as Shibboleth does by default. Mail sent in it stays in it, in memory,
+//! and its passwords are known to everyone.
 
 pub mod identity;
 pub mod idp;
 pub mod imap;
+mod login;
+mod mailbox;
+mod message;
 pub mod people;
 pub mod pki;
+pub mod pop3;
 pub mod saml;
+pub mod sieve;
+pub mod smtp;
 pub mod web;
 mod websocket;
+mod wire;
+mod words;
 
 use std::{io, sync::Arc};
 
 use tokio::{net::TcpListener, task::JoinHandle};
 
 pub use idp::{Idp, IdpSwitch};
+pub use mailbox::Mailboxes;
+pub use message::LARGE_BYTES;
 pub use people::{Institution, Person, institutions};
 
-/// How a cell lets the gateway in over IMAP.
+/// How a cell lets the gateway in for mail.
 #[derive(Clone, Debug)]
 pub enum CellLogin {
     /// With the user's own password.
@@ -40,7 +51,9 @@ pub struct Cell {
     pub name: String,
     /// Who lives in the world.
     pub institutions: Arc<Vec<Institution>>,
-    /// How IMAP logs in.
+    /// The mail of the world.
+    pub mail: Arc<Mailboxes>,
+    /// How the mail protocols log in.
     pub login: CellLogin,
     /// HMAC key of `Guichet-Identity`.
     pub identity_key: Vec<u8>,
@@ -51,8 +64,23 @@ pub struct Cell {
 pub struct Sockets {
     /// Identity provider.
     pub idp: TcpListener,
-    /// For each cell: IMAP, HTTP.
-    pub cells: Vec<(TcpListener, TcpListener)>,
+    /// Those of each cell.
+    pub cells: Vec<CellSockets>,
+}
+
+/// The listeners of one cell.
+#[derive(Debug)]
+pub struct CellSockets {
+    /// HTTP.
+    pub web: TcpListener,
+    /// IMAP.
+    pub imap: TcpListener,
+    /// POP3.
+    pub pop3: TcpListener,
+    /// Submission.
+    pub submission: TcpListener,
+    /// ManageSieve.
+    pub sieve: TcpListener,
 }
 
 /// A running world. Dropping it ends every task and connection.
@@ -70,10 +98,13 @@ impl World {
     pub fn start(cells: Vec<Cell>, idp: Idp, sockets: Sockets) -> io::Result<Self> {
         let switch = idp.switch();
         let mut tasks = vec![tokio::spawn(serve(sockets.idp, idp.router()))];
-        for (cell, (imap_socket, web_socket)) in cells.into_iter().zip(sockets.cells) {
+        for (cell, CellSockets { web, imap, pop3, submission, sieve }) in cells.into_iter().zip(sockets.cells) {
             let cell = Arc::new(cell);
-            tasks.push(tokio::spawn(imap::serve(imap_socket, Arc::clone(&cell))));
-            tasks.push(tokio::spawn(serve(web_socket, web::router(cell))));
+            tasks.push(tokio::spawn(imap::serve(imap, Arc::clone(&cell))));
+            tasks.push(tokio::spawn(pop3::serve(pop3, Arc::clone(&cell))));
+            tasks.push(tokio::spawn(smtp::serve(submission, Arc::clone(&cell))));
+            tasks.push(tokio::spawn(sieve::serve(sieve, Arc::clone(&cell))));
+            tasks.push(tokio::spawn(serve(web, web::router(cell))));
         }
         Ok(Self { tasks, switch })
     }

@@ -1,6 +1,6 @@
 //! The world itself, met by plain clients.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use super::*;
 use crate::world::{
@@ -19,10 +19,28 @@ const SP: &str = "https://localhost:8443/saml/metadata";
 struct Started {
     world: World,
     idp: String,
-    imap: Vec<std::net::SocketAddr>,
-    web: Vec<std::net::SocketAddr>,
+    cells: Vec<Addresses>,
     encryption: pki::Pair,
     signing: pki::Pair,
+}
+
+struct Addresses {
+    web: SocketAddr,
+    imap: SocketAddr,
+    pop3: SocketAddr,
+    submission: SocketAddr,
+    sieve: SocketAddr,
+}
+
+async fn cell_sockets() -> CellSockets {
+    let bind = || TcpListener::bind("127.0.0.1:0");
+    CellSockets {
+        web: bind().await.unwrap(),
+        imap: bind().await.unwrap(),
+        pop3: bind().await.unwrap(),
+        submission: bind().await.unwrap(),
+        sieve: bind().await.unwrap(),
+    }
 }
 
 async fn started() -> Started {
@@ -39,26 +57,32 @@ async fn started() -> Started {
         signing: signing.clone(),
     }];
     let idp = Idp::new(Arc::clone(&institutions), idps, sp);
-    let bind = || TcpListener::bind("127.0.0.1:0");
     let sockets = Sockets {
-        idp: bind().await.unwrap(),
-        cells: vec![(bind().await.unwrap(), bind().await.unwrap()), (bind().await.unwrap(), bind().await.unwrap())],
+        idp: TcpListener::bind("127.0.0.1:0").await.unwrap(),
+        cells: vec![cell_sockets().await, cell_sockets().await],
     };
+    let mail = Arc::new(Mailboxes::default());
     let master = CellLogin::Master { username: "gateway".into(), password: "master-secret".into() };
     let cell = |name: &str, login| Cell {
         name: name.into(),
         institutions: Arc::clone(&institutions),
+        mail: Arc::clone(&mail),
         login,
         identity_key: b"0123456789abcdef0123456789abcdef".to_vec(),
     };
     let cells = vec![cell("alpha", CellLogin::Password), cell("beta", master)];
-    let started = (
-        format!("http://{}", sockets.idp.local_addr().unwrap()),
-        sockets.cells.iter().map(|(imap, _)| imap.local_addr().unwrap()).collect(),
-        sockets.cells.iter().map(|(_, web)| web.local_addr().unwrap()).collect(),
-    );
+    let idp_url = format!("http://{}", sockets.idp.local_addr().unwrap());
+    let address = |socket: &TcpListener| socket.local_addr().unwrap();
+    let addresses = sockets.cells.iter().map(|cell| Addresses {
+        web: address(&cell.web),
+        imap: address(&cell.imap),
+        pop3: address(&cell.pop3),
+        submission: address(&cell.submission),
+        sieve: address(&cell.sieve),
+    });
+    let addresses = addresses.collect();
     let world = World::start(cells, idp, sockets).unwrap();
-    Started { world, idp: started.0, imap: started.1, web: started.2, encryption, signing }
+    Started { world, idp: idp_url, cells: addresses, encryption, signing }
 }
 
 /// Sends `C:` lines, and reads to the line that starts with `until`.
@@ -78,7 +102,7 @@ async fn say(stream: &mut BufReader<TcpStream>, line: &str, until: &str) -> Stri
 #[tokio::test]
 async fn a_raw_client_logs_in_at_a_cell_reads_idles_and_leaves() {
     let started = started().await;
-    let mut stream = BufReader::new(TcpStream::connect(started.imap[0]).await.unwrap());
+    let mut stream = BufReader::new(TcpStream::connect(started.cells[0].imap).await.unwrap());
     assert!(say(&mut stream, "", "* OK").await.contains("IMAP4rev1"));
     assert!(
         say(&mut stream, "a LOGIN alice@univ-a.example wrong\r\n", "a ").await.contains("NO [AUTHENTICATIONFAILED]")
@@ -102,7 +126,7 @@ async fn a_raw_client_logs_in_at_a_cell_reads_idles_and_leaves() {
 #[tokio::test]
 async fn the_master_opens_any_mailbox_and_no_one_else_does() {
     let started = started().await;
-    let mut stream = BufReader::new(TcpStream::connect(started.imap[1]).await.unwrap());
+    let mut stream = BufReader::new(TcpStream::connect(started.cells[1].imap).await.unwrap());
     say(&mut stream, "", "* OK").await;
     let wrong = STANDARD.encode("bob@univ-b.example\0gateway\0guess");
     assert!(say(&mut stream, &format!("a AUTHENTICATE PLAIN {wrong}\r\n"), "a ").await.contains("NO"));
@@ -113,11 +137,86 @@ async fn the_master_opens_any_mailbox_and_no_one_else_does() {
     assert!(say(&mut stream, &format!("{right}\r\n"), "c ").await.contains("logged in as bob@univ-b.example"));
 }
 
+async fn meet(address: SocketAddr, until: &str) -> (BufReader<TcpStream>, String) {
+    let mut stream = BufReader::new(TcpStream::connect(address).await.unwrap());
+    let greeting = say(&mut stream, "", until).await;
+    (stream, greeting)
+}
+
+#[tokio::test]
+async fn mail_that_is_submitted_is_told_in_idle_fetched_and_deleted_by_pop3() {
+    let started = started().await;
+    let (mut idle, _) = meet(started.cells[1].imap, "* OK").await;
+    let bob = STANDARD.encode("bob@univ-b.example\0gateway\0master-secret");
+    say(&mut idle, &format!("a AUTHENTICATE PLAIN {bob}\r\n"), "a OK").await;
+    say(&mut idle, "b SELECT INBOX\r\n", "b OK").await;
+    say(&mut idle, "c IDLE\r\n", "+ ").await;
+
+    let (mut smtp, _) = meet(started.cells[0].submission, "220 ").await;
+    assert!(say(&mut smtp, "EHLO laptop\r\n", "250 ").await.contains("AUTH PLAIN"));
+    say(&mut smtp, "MAIL FROM:<alice@univ-a.example>\r\n", "530 ").await;
+    say(&mut smtp, "XCLIENT ADDR=192.0.2.7 PORT=1\r\n", "220 ").await;
+    say(&mut smtp, "EHLO laptop\r\n", "250 ").await;
+    say(&mut smtp, &format!("AUTH PLAIN {}\r\n", STANDARD.encode("\0alice@univ-a.example\0guess")), "535 ").await;
+    say(&mut smtp, &format!("AUTH PLAIN {}\r\n", STANDARD.encode("\0alice@univ-a.example\0mail-alice-1")), "235 ")
+        .await;
+    say(&mut smtp, "MAIL FROM:<bob@univ-b.example>\r\n", "553 ").await;
+    say(&mut smtp, "MAIL FROM:<alice@univ-a.example> SIZE=100\r\n", "250 ").await;
+    say(&mut smtp, "RCPT TO:<someone@elsewhere.example>\r\n", "550 ").await;
+    say(&mut smtp, "RCPT TO:<bob@univ-b.example>\r\n", "250 ").await;
+    say(&mut smtp, "DATA\r\n", "354 ").await;
+    say(&mut smtp, "From: <alice@univ-a.example>\r\nSubject: Lunch\r\n\r\n..dots\r\n..\r\n.\r\n", "250 ").await;
+    say(&mut smtp, "QUIT\r\n", "221 ").await;
+
+    say(&mut idle, "", "* 5 EXISTS").await;
+    say(&mut idle, "DONE\r\n", "c OK").await;
+    let fetched = say(&mut idle, "d UID FETCH 5:* (ENVELOPE BODY[])\r\n", "d OK").await;
+    assert!(fetched.contains("* 5 FETCH (UID 5 ") && fetched.contains("\"Lunch\""), "{fetched}");
+    assert!(
+        fetched.contains("Received: from laptop ([192.0.2.7])") && fetched.contains("\r\n\r\n.dots\r\n.\r\n"),
+        "{fetched}"
+    );
+
+    let (mut pop3, _) = meet(started.cells[1].pop3, "+OK").await;
+    assert!(say(&mut pop3, "CAPA\r\n", ".\r\n").await.contains("SASL PLAIN\r\n.\r\n"));
+    say(&mut pop3, "USER bob@univ-b.example\r\n", "+OK").await;
+    say(&mut pop3, "PASS mail-bob-1\r\n", "-ERR [AUTH]").await;
+    say(&mut pop3, &format!("AUTH PLAIN {bob}\r\n"), "+OK").await;
+    assert!(say(&mut pop3, "UIDL\r\n", ".\r\n").await.contains("5 m5\r\n.\r\n"));
+    assert!(say(&mut pop3, "RETR 5\r\n", ".\r\n").await.contains("\r\n\r\n..dots\r\n..\r\n.\r\n"));
+    let top = say(&mut pop3, "TOP 5 1\r\n", ".\r\n").await;
+    assert!(top.ends_with("\r\n\r\n..dots\r\n.\r\n"), "{top}");
+    say(&mut pop3, "DELE 1\r\n", "-ERR [SYS/PERM]").await;
+    say(&mut pop3, "DELE 5\r\n", "+OK").await;
+    assert!(say(&mut pop3, "STAT\r\n", "+OK").await.starts_with("+OK 4 "));
+    say(&mut pop3, "QUIT\r\n", "+OK").await;
+    assert!(say(&mut idle, "e NOOP\r\n", "e OK").await.contains("* 5 EXPUNGE"));
+}
+
+#[tokio::test]
+async fn scripts_are_kept_and_one_is_active() {
+    let started = started().await;
+    let (mut sieve, greeting) = meet(started.cells[0].sieve, "OK ").await;
+    assert!(greeting.contains("\"SASL\" \"PLAIN\""));
+    say(&mut sieve, "LISTSCRIPTS\r\n", "NO ").await;
+    let alice = STANDARD.encode("\0alice@univ-a.example\0mail-alice-1");
+    say(&mut sieve, &format!("AUTHENTICATE \"PLAIN\" \"{alice}\"\r\n"), "OK").await;
+    say(&mut sieve, "PUTSCRIPT \"a \\\"b\\\"\" {14+}\r\nkeep;\r\nkeep;\r\n\r\n", "OK").await;
+    say(&mut sieve, "SETACTIVE \"a \\\"b\\\"\"\r\n", "OK").await;
+    assert!(say(&mut sieve, "LISTSCRIPTS\r\n", "OK").await.contains("\"a \\\"b\\\"\" ACTIVE\r\n"));
+    assert!(say(&mut sieve, "GETSCRIPT \"a \\\"b\\\"\"\r\n", "OK").await.starts_with("{14}\r\nkeep;\r\nkeep;\r\n\r\n"));
+    say(&mut sieve, "DELETESCRIPT \"a \\\"b\\\"\"\r\n", "NO (ACTIVE)").await;
+    say(&mut sieve, "SETACTIVE \"\"\r\n", "OK").await;
+    say(&mut sieve, "DELETESCRIPT \"a \\\"b\\\"\"\r\n", "OK").await;
+    say(&mut sieve, "GETSCRIPT \"a\"\r\n", "NO (NONEXISTENT)").await;
+    say(&mut sieve, "LOGOUT\r\n", "OK").await;
+}
+
 #[tokio::test]
 async fn the_web_side_refuses_a_missing_and_a_bad_identity() {
     let started = started().await;
     let client = reqwest_client();
-    let url = format!("http://{}/", started.web[0]);
+    let url = format!("http://{}/", started.cells[0].web);
     assert_eq!(client.get(&url).send().await.unwrap().status(), 403);
     assert_eq!(client.get(&url).header("guichet-identity", "a.b.c").send().await.unwrap().status(), 403);
     assert_eq!(client.get(format!("{url}healthz")).send().await.unwrap().status(), 200);

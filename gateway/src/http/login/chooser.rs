@@ -99,7 +99,8 @@ impl Visit {
         let mut tenants: Vec<_> = self.snapshot.config.tenants.values().map(|tenant| choice(tenant)).collect();
         tenants.sort_by_cached_key(|tenant| tenant.name.to_lowercase());
         let remembered = remembered.as_ref().map(|tenant| choice(tenant));
-        view::chooser(self.lang, tenants, remembered, (next, address, error), &self.form_action())
+        let setup = self.snapshot.config.setup.enabled;
+        view::chooser(self.lang, tenants, remembered, (next, address, error), &self.form_action(), setup)
     }
 
     /// Where our forms may lead: browsers hold `form-action` against the redirect to an IdP, too.

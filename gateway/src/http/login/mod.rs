@@ -16,10 +16,10 @@ use std::{net::SocketAddr, sync::Arc};
 use guichet_auth::{Identity, WallTime, session::Session as BrowserSession};
 use guichet_config::{Tenant, TenantId};
 use http::{Method, StatusCode, header};
-use pingora::{Result, http::RequestHeader, proxy::Session};
+use pingora::{Result, http::RequestHeader};
 
 use super::{
-    cookie, event,
+    Session, cookie, event,
     form::{self, BodyError, Form},
     identity,
     lang::Lang,

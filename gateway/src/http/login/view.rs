@@ -12,15 +12,19 @@ use crate::http::{lang::Lang, page::Answer, target};
 
 /// What every page has.
 pub(crate) struct Frame<'a> {
-    lang: Lang,
-    title: &'a str,
-    css: &'static str,
+    /// Language.
+    pub(crate) lang: Lang,
+    /// Heading.
+    pub(crate) title: &'a str,
+    /// Style.
+    pub(crate) css: &'static str,
     /// Path and query of the language switch, to which `&lang=` is added.
-    switch: Option<String>,
+    pub(crate) switch: Option<String>,
 }
 
 impl<'a> Frame<'a> {
-    fn new(lang: Lang, title: &'a str) -> Self {
+    /// Without a language switch.
+    pub(crate) fn new(lang: Lang, title: &'a str) -> Self {
         Self { lang, title, css: CSS, switch: None }
     }
 }
@@ -45,20 +49,22 @@ struct Chooser<'a> {
     next: &'a str,
     address: &'a str,
     error: &'a str,
+    setup: bool,
 }
 
-/// The chooser page. `form_action` lists where its forms may lead.
+/// The chooser page. `form_action` lists where its forms may lead; `setup`: there is a page for mail programs.
 pub(crate) fn chooser(
     lang: Lang,
     tenants: Vec<Choice>,
     remembered: Option<Choice>,
     (next, address, error): (&str, &str, &str),
     form_action: &str,
+    setup: bool,
 ) -> Answer {
     let mut frame = Frame::new(lang, lang.pick("Connexion", "Sign in"));
     frame.switch = Some(format!("/login?choose=1&next={}", target::encode(next)));
     let status = if error.is_empty() { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
-    render(status, lang, form_action, &Chooser { frame, remembered, tenants, next, address, error })
+    render(status, lang, form_action, &Chooser { frame, remembered, tenants, next, address, error, setup })
 }
 
 /// An outage as told to users.
@@ -232,7 +238,8 @@ fn short(status: StatusCode, lang: Lang, html: bool, title: &str, said: &str) ->
     }
 }
 
-fn render(status: StatusCode, lang: Lang, form_action: &str, page: &impl Template) -> Answer {
+/// A page as an answer. `form_action` lists where its forms may lead.
+pub(crate) fn render(status: StatusCode, lang: Lang, form_action: &str, page: &impl Template) -> Answer {
     let csp = format!("style-src '{}'; form-action {form_action}", *CSS_HASH);
     // Rendering into memory cannot fail.
     Answer::html(status, lang, &csp, page.render().unwrap_or_default())

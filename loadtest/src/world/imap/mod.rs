@@ -1,70 +1,39 @@
-//! A cell's IMAP side: IMAP4rev1 (RFC 3501) with one read-only INBOX, enough for real clients.
+//! A cell's IMAP side: IMAP4rev1 (RFC 3501) with one read-only INBOX, enough for real clients. IDLE tells of new mail.
 
-mod command;
-mod message;
+mod fetch;
 mod session;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufStream},
-    net::{TcpListener, TcpStream},
-    task::JoinSet,
-    time::timeout,
+use tokio::net::TcpListener;
+
+use super::{
+    Cell,
+    wire::{self, COMMAND_LINE_MAX, Literals, Wire},
 };
-
-pub use message::LARGE_BYTES;
-
-use super::Cell;
 use session::{After, Session};
 
 /// Accepts until the task ends; its connections end with it.
 pub async fn serve(listener: TcpListener, cell: Arc<Cell>) {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => {
-                    let cell = Arc::clone(&cell);
-                    connections.spawn(async move {
-                        // A peer that goes away is its own affair.
-                        let _ = converse(stream, &cell).await;
-                    });
-                }
-                // Out of descriptors: the connections that end will free some.
-                Err(error) => {
-                    tracing::warn!(%error, "A simulated cell could not accept.");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-            },
-            Some(_) = connections.join_next(), if !connections.is_empty() => {}
-        }
-    }
+    wire::serve(listener, cell, converse).await;
 }
 
-async fn converse(stream: TcpStream, cell: &Cell) -> std::io::Result<()> {
-    stream.set_nodelay(true)?;
-    // Small buffers: thousands of these wait in IDLE.
-    let mut stream = BufStream::with_capacity(1024, 1024, stream);
-    let mut session = Session::new(cell);
-    stream.write_all(session.greeting().as_bytes()).await?;
-    stream.flush().await?;
+async fn converse(mut wire: Wire, cell: Arc<Cell>) -> std::io::Result<()> {
+    let mut session = Session::new(&cell);
+    wire.say(&session.greeting()).await?;
     loop {
-        let Some(command) = read_command(&mut stream).await? else { return Ok(()) };
+        let Some(command) = wire.command(LITERALS).await? else { return Ok(()) };
         let mut after = session.on_command(&command);
         loop {
-            for piece in session.take_reply() {
-                stream.write_all(&piece).await?;
-            }
-            stream.flush().await?;
+            answer(&mut wire, &mut session).await?;
             match after {
                 After::Next => break,
-                After::Bye => {
-                    stream.get_mut().shutdown().await?;
-                    return Ok(());
-                }
+                After::Bye => return wire.close().await,
                 After::Line => {
-                    let Some(line) = read_line(&mut stream, LINE_MAX).await? else { return Ok(()) };
+                    if !await_line(&mut wire, &mut session).await? {
+                        return Ok(());
+                    }
+                    let Some(line) = wire.line(COMMAND_LINE_MAX).await? else { return Ok(()) };
                     after = session.on_line(&line);
                 }
             }
@@ -72,46 +41,23 @@ async fn converse(stream: TcpStream, cell: &Cell) -> std::io::Result<()> {
     }
 }
 
-/// One command with its literals inlined: `A1 LOGIN {5}\r\nalice x` becomes one buffer; the parser reads the literal by its length.
-async fn read_command(stream: &mut BufStream<TcpStream>) -> std::io::Result<Option<Vec<u8>>> {
-    let mut command = Vec::new();
+/// Waits for the client's line; what arrives in the mailbox meanwhile is told. False when no line will come.
+async fn await_line(wire: &mut Wire, session: &mut Session<'_>) -> std::io::Result<bool> {
     loop {
-        let Some(line) = read_line(stream, LINE_MAX).await? else { return Ok(None) };
-        command.extend_from_slice(&line);
-        let Some((length, waits)) = command::literal_at_end(&line) else { return Ok(Some(command)) };
-        if length > LITERAL_MAX || command.len() + length > COMMAND_MAX {
-            stream.write_all(b"* BYE literal too long\r\n").await?;
-            stream.flush().await?;
-            return Ok(None);
+        tokio::select! {
+            readable = wire.readable() => return readable,
+            () = session.news() => session.on_news(),
         }
-        if waits {
-            stream.write_all(b"+ go on\r\n").await?;
-            stream.flush().await?;
-        }
-        command.extend_from_slice(b"\r\n");
-        let start = command.len();
-        command.resize(start + length, 0);
-        if let Some(literal) = command.get_mut(start..) {
-            stream.read_exact(literal).await?;
-        }
+        answer(wire, session).await?;
     }
 }
 
-/// A line without its end; `None` when the peer has gone, said too much, or nothing for half an hour (RFC 3501 §5.4).
-async fn read_line(stream: &mut BufStream<TcpStream>, limit: usize) -> std::io::Result<Option<Vec<u8>>> {
-    let mut line = Vec::new();
-    let mut limited = (&mut *stream).take(limit as u64);
-    let Ok(read) = timeout(AUTOLOGOUT, limited.read_until(b'\n', &mut line)).await else { return Ok(None) };
-    if read? == 0 || line.pop() != Some(b'\n') {
-        return Ok(None);
+async fn answer(wire: &mut Wire, session: &mut Session<'_>) -> std::io::Result<()> {
+    for piece in session.take_reply() {
+        wire.write(&piece).await?;
     }
-    if line.last() == Some(&b'\r') {
-        line.pop();
-    }
-    Ok(Some(line))
+    wire.flush().await
 }
 
-const LINE_MAX: usize = 8 * 1024;
-const LITERAL_MAX: usize = 64 * 1024;
-const COMMAND_MAX: usize = 128 * 1024;
-const AUTOLOGOUT: Duration = Duration::from_secs(30 * 60);
+const LITERALS: Literals =
+    Literals { bytes_max: 64 * 1024, go_on: "+ go on\r\n", too_long: "* BYE literal too long\r\n" };
