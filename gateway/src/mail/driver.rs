@@ -101,7 +101,11 @@ async fn serve_by<D: Offered>(mut stream: TcpStream, mut visit: Visit, seat: Sea
     let hands = Box::pin(handshake(&visit.peer, TlsStream::accept(stream, config)));
     let Some(mut stream) = hands.await else { return };
     visit.tls = Negotiated::of(stream.state());
-    visit.see_certificate(stream.state());
+    if !visit.see_certificate(stream.state()) {
+        visit.closed("certificate");
+        let _ = timeout(GOODBYE, stream.shutdown()).await;
+        return;
+    }
     // A fresh dialogue and a fresh buffer: nothing said before TLS counts (RFC 9051 §6.2.1).
     let mut input = InputBuf::new();
     let step = match tls {

@@ -63,21 +63,28 @@ fn denied() -> Outcome {
 }
 
 impl Visit {
-    /// Looks at the certificate that the client showed in the handshake. Without a good one EXTERNAL is not offered.
-    pub(super) fn see_certificate(&mut self, tls: &CommonState) {
-        if !self.offer.mechanisms.contains(Mechanism::External) {
-            return;
-        }
+    /// Looks at the certificate that the client showed in the handshake. Without a good one EXTERNAL is not offered; and
+    /// where one is required and the one of a resumed session is good no more, there is no visit (`false`).
+    pub(super) fn see_certificate(&mut self, tls: &CommonState) -> bool {
+        let external = self.offer.mechanisms.contains(Mechanism::External);
         let ca = self.snapshot.tls.client_ca(&self.peer.listener);
+        let mut welcome = true;
         if let (Some(ca), Some(shown)) = (ca, tls.peer_certificates()) {
             match ca.holder(shown, &self.snapshot.config, self.app.clock.now()) {
                 Ok(address) => self.holder = Some(address),
-                Err(refusal) => self.refuse_proof(AuthMethod::Certificate, refusal.as_str()),
+                Err(refusal) => {
+                    welcome = ca.tolerates(refusal);
+                    // Whom it names is nobody's concern where it is only a key to the door.
+                    if external || !welcome {
+                        self.refuse_proof(AuthMethod::Certificate, refusal.as_str());
+                    }
+                }
             }
         }
         if self.holder.is_none() {
             self.offer.mechanisms = self.offer.mechanisms.without(Mechanism::External);
         }
+        welcome
     }
 
     fn refuse_proof(&self, method: AuthMethod, reason: &'static str) {
