@@ -67,8 +67,14 @@ impl<'a> Offer<'a> {
 /// balancer): a port that the file names for users comes first, then the standard one.
 fn public_port(config: &Config, protocol: MailProtocol, tls: MailTls) -> Option<u16> {
     let standard = standard_port(protocol, tls);
-    let of_kind = config.listeners.iter().filter(|listener| {
-        matches!(&listener.kind, ListenerKind::Mail { protocol: p, tls: t, .. } if *p == protocol && *t == tls)
+    let of_kind = config.listeners.iter().filter(|listener| match &listener.kind {
+        ListenerKind::Mail { protocol: p, tls: t, mechanisms, client_ca, .. } => {
+            // Programs are told to use a password: a door that opens to a certificate alone is not for them.
+            let by_password = mechanisms.iter().any(|mechanism| mechanism.has_password());
+            let certificate_needed = client_ca.as_ref().is_some_and(|ca| ca.required);
+            *p == protocol && *t == tls && by_password && !certificate_needed
+        }
+        _ => false,
     });
     let rank = |(listener, port): &(&Listener, u16)| (listener.public_port.is_none(), Some(*port) != standard);
     let users_are_here = config.public.hostname == "localhost";
@@ -205,6 +211,14 @@ cell = "main"
         assert_eq!(first(odd), Some(2993));
         assert_eq!(first(&format!("{odd}{standard}")), Some(993));
         assert_eq!(first(&format!("{odd}{standard}{named}")), Some(1993));
+    }
+
+    #[test]
+    fn a_listener_that_wants_a_certificate_is_not_told_to_programs_with_a_password() {
+        let odd = "[listener.imap.a]\nbind = [\"[::]:2993\"]\n";
+        let certified = "[listener.imap.b]\nbind = [\"[::]:993\"]\nmechanisms = [\"plain\"]\n\
+                         client_ca = { file = \"mail.crt\", required = true }\n";
+        assert_eq!(services(&format!("{odd}{certified}")).first().map(|(.., port)| *port), Some(2993));
     }
 
     #[test]
