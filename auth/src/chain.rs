@@ -208,7 +208,7 @@ impl Authenticator {
     /// `identity` does, what the cache believes of the user under that address and the one `typed` is dropped: the next
     /// login must not go the old way again.
     pub async fn look_again(&self, identity: &Identity, typed: Option<&Address>) -> Decision {
-        let Ok(_seat) = self.looks.try_acquire() else {
+        let Ok(Ok(_seat)) = tokio::time::timeout(LOOK_WAIT, self.looks.acquire()).await else {
             return Decision::Unavailable(UnavailableReason::Overloaded);
         };
         let decision = self.complete(identity.clone()).await;
@@ -311,8 +311,11 @@ fn same_users(one: &Users, other: &Users) -> bool {
 /// Longer passwords are not looked at.
 const PASSWORD_BYTES_MAX: usize = 1024;
 
-/// Second looks at once. A cell that turns everybody away must not bring down the directory, too.
-const LOOKS_MAX: usize = 64;
+/// Second looks at once: half of the connections to one server, by default. A cell that turns everybody away must not bring
+/// down the directory, too.
+const LOOKS_MAX: usize = 8;
+/// How long one waits for its turn.
+const LOOK_WAIT: Duration = Duration::from_millis(500);
 
 /// A search of the directory, all servers tried.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);

@@ -11,6 +11,7 @@ mod server;
 mod setup;
 mod tenants;
 mod values;
+mod zimbra;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -131,6 +132,9 @@ impl Check {
             self.proofs(listeners, cells);
         }
         let tenants = self.tenants(&main.tenant);
+        if let (Some(cells), Some(tenants)) = (&cells, &tenants) {
+            self.preauth_domains(cells, tenants);
+        }
         let mut domains = HashMap::new();
         self.domains(&main.tenant, &mut domains);
         self.idps(&main);

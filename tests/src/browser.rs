@@ -23,7 +23,7 @@ impl Browser {
     /// Opens one that prefers `language` (`fr`, `en`) and finds `host` on loopback.
     pub fn open(world: &World, host: &str, language: &str) -> Self {
         let home = scratch();
-        trust(&home, &world.pki().ca());
+        trust(&home.join(".pki/nssdb"), &world.pki().ca());
         let port = free_port();
         let mut command = Command::new("chromedriver");
         command.arg(format!("--port={port}")).env("HOME", &home).env("TMPDIR", &home).env("LANGUAGE", language);
@@ -157,11 +157,10 @@ impl Drop for Browser {
     }
 }
 
-/// Puts the authority into the profile's NSS database, as an administrator would: certificate errors stay real.
-fn trust(home: &Path, ca: &Path) {
-    let db = home.join(".pki/nssdb");
-    std::fs::create_dir_all(&db).expect("nssdb");
-    let db = format!("sql:{}", db.display());
+/// Puts the authority into a new NSS database, as an administrator would: certificate errors stay real.
+pub(crate) fn trust(folder: &Path, ca: &Path) {
+    std::fs::create_dir_all(folder).expect("nssdb");
+    let db = format!("sql:{}", folder.display());
     run(Command::new("certutil").args(["-N", "--empty-password", "-d", &db]));
     run(Command::new("certutil").args(["-A", "-d", &db, "-t", "C,,", "-n", "guichet-test", "-i"]).arg(ca));
 }

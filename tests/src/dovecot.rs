@@ -287,6 +287,15 @@ name = "{name}.cell.test"
         users.and_then(|mut users| writeln!(users, "{address}:{{PLAIN}}{password}")).expect("users");
     }
 
+    /// Knows a user no more, in a second at most.
+    pub fn forget_user(&self, address: &str) {
+        let file = self.dir.join("users");
+        let users = std::fs::read_to_string(&file).expect("users");
+        let start = format!("{address}:");
+        let kept = users.lines().filter(|line| !line.starts_with(&start)).map(|line| format!("{line}\n"));
+        std::fs::write(&file, kept.collect::<String>()).expect("users");
+    }
+
     /// Makes a folder of a mailbox (Maildir++: `""` is INBOX, `.` parts the levels, the rest in modified UTF-7).
     pub fn add_folder(&self, address: &str, folder: &str) -> PathBuf {
         let inbox = self.maildir(address);

@@ -4,7 +4,7 @@
 //! process, however that ends: [`Slapd`] (OpenLDAP), [`Dovecot`] (an IMAP cell), [`Postfix`] (its submission),
 //! [`SimpleSaml`] (an identity provider), [`WebCell`] (aiohttp) and [`Gateway`] (the built `guichet`); only [`Scripted`]
 //! is no real server, as none misbehaves on demand. Clients are as real: [`Curl`], [`openssl`], [`python`](fn@python) with
-//! `imapclient`, and [`Browser`] (Chromium); what they keep in files is read by [`maildir`].
+//! `imapclient`, [`Thunderbird`], and [`Browser`] (Chromium); what they keep in files is read by [`maildir`].
 //!
 //! Everything here blocks and returns `expect`-style panics: a harness that cannot start a peer has nothing to test.
 //! Waiting is always for an event with a bound ([`wait`]), never for a time.
@@ -23,6 +23,7 @@ mod relay;
 mod scripted;
 mod simplesaml;
 mod slapd;
+mod thunderbird;
 pub mod wait;
 mod webcell;
 mod world;
@@ -41,5 +42,6 @@ pub use relay::Relay;
 pub use scripted::{Fault, Moment, Scripted};
 pub use simplesaml::{Login, SimpleSaml};
 pub use slapd::{BASE, Slapd};
+pub use thunderbird::Thunderbird;
 pub use webcell::WebCell;
 pub use world::{World, client, free_port, python, run, run_with_input};

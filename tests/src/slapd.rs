@@ -134,6 +134,14 @@ timeout_request = "2s"
         ));
     }
 
+    /// Names another cell for a user.
+    pub fn set_cell(&self, address: &str, cell: &str) {
+        self.modify(&format!(
+            "dn: {}\nchangetype: modify\nreplace: guichetCell\nguichetCell: {cell}\n",
+            Self::dn(address)
+        ));
+    }
+
     /// Gives a user a new password.
     pub fn set_password(&self, address: &str, password: &str) {
         self.modify(&format!(

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, process::Command, sync::LazyLock};
 
-use guichet_tests::{ALICE, Curl, Gateway, HOST, House, guichet, python};
+use guichet_tests::{ALICE, Browser, Curl, Gateway, HOST, House, guichet, python};
 use serde_json::Value;
 
 static HOUSE: LazyLock<House> = LazyLock::new(|| House::new("client-setup"));
@@ -110,6 +110,29 @@ fn a_calendar_program_comes_to_the_cell_by_the_well_known_path() {
     assert_eq!((answer.status, answer.url), (207, GATEWAY.url("/dav/")), "{}", answer.body);
     let seen: Value = serde_json::from_str(&answer.body).expect("JSON");
     assert_eq!((&seen["method"], &seen["bytes"]), (&"PROPFIND".into(), &4.into()));
+}
+
+#[test]
+fn a_person_reads_the_settings_in_a_browser() {
+    let browser = Browser::open(&HOUSE.world, HOST, "fr");
+    browser.goto(&GATEWAY.url("/login"));
+    browser.click("a[href='/setup']");
+    browser.wait_text("Afficher les réglages");
+    browser.fill("#address", "nobody@elsewhere.test");
+    browser.click("button");
+    browser.wait_text("n’appartient à aucun établissement");
+    browser.screenshot("setup-error-fr");
+    browser.fill("#address", ALICE.address);
+    browser.click("button");
+    browser.wait_text("Réglages pour alice@univ-a.test");
+    browser.screenshot("setup-fr");
+    let text = browser.text();
+    for words in [&GATEWAY.imaps().to_string(), "SSL/TLS", HOST] {
+        assert!(text.contains(words), "no {words:?} in: {text}");
+    }
+    browser.click("a[hreflang='en']");
+    browser.wait_text("Settings for alice@univ-a.test");
+    assert_eq!(browser.script("return document.cookie").as_str(), Some(""));
 }
 
 #[test]

@@ -1,9 +1,9 @@
-//! Programs that fetch, sort and read mail: fetchmail by every door, imapfilter, and mutt at a terminal.
+//! Programs that fetch, sort and read mail: fetchmail by every door, imapfilter, mutt at a terminal, and Thunderbird.
 
 use std::{path::PathBuf, sync::LazyLock};
 
 use guichet_tests::{
-    ALICE, BOB, CAROL, Gateway, House, Message, client, free_port, maildir, python, run, wait, welcome,
+    ALICE, BOB, CAROL, Gateway, House, Message, Thunderbird, client, free_port, maildir, python, run, wait, welcome,
 };
 
 struct Ports {
@@ -134,5 +134,32 @@ fn mutt_reads_flags_and_files_at_a_terminal() {
         assert!(maildir::flags(&file).contains('F'), "{file:?}");
         let copy = maildir::find(&inbox.join(format!(".Lettres-{name}")), &subject);
         assert!(copy.is_some(), "not filed\n{seen}\n{}", HOUSE.beta.log());
+    }
+}
+
+#[test]
+fn thunderbird_keeps_the_mailbox_at_home_and_is_told_of_new_mail() {
+    let (address, password) = ("tina@univ-a.test", "thunder-Pw15");
+    HOUSE.slapd.add_user(address, password, &["guichetCell: beta"]);
+    HOUSE.beta.add_mailbox(address, password);
+    for number in 0..20 {
+        let name = format!("kept-{number:02}");
+        HOUSE.beta.store(address, "", &format!("5{number}.{name}"), &message(&name));
+    }
+    let start = |name, port, starttls| Thunderbird::start(&HOUSE.world, name, port, starttls, address, password);
+    let both =
+        [start("thunderbird-implicit", GATEWAY.imaps(), false), start("thunderbird-starttls", GATEWAY.imap(), true)];
+    let ids: Vec<_> = (0..20).map(|number| format!("Message-ID: <kept-{number:02}@univ-a.test>")).collect();
+    let mut words: Vec<&[u8]> = ids.iter().map(String::as_bytes).collect();
+    let welcome = welcome(address, "beta");
+    words.extend([welcome.as_bytes(), "from Zoé".as_bytes()]);
+    for thunderbird in &both {
+        thunderbird.wait_stored(&words);
+    }
+    let relays = GATEWAY.ctl_ok(&["relay", "list", "--user", address]);
+    assert!(relays.matches(address).count() >= 2, "{relays}");
+    HOUSE.beta.store(address, "", "6.pushed", &message("pushed"));
+    for thunderbird in &both {
+        thunderbird.wait_stored(&[b"Message-ID: <pushed@univ-a.test>"]);
     }
 }

@@ -36,6 +36,30 @@ fn tenant_default_and_directory_attribute_place_users_in_every_protocol() {
 }
 
 #[test]
+fn a_mailbox_that_moved_behind_our_back_is_found_by_a_second_look() {
+    let house = House::new("routing-moved");
+    let gateway = house.gateway("gateway");
+    let looks =
+        |result: &str| gateway.metric("guichet_placement_second_looks_total", &[&format!("result=\"{result}\"")]);
+    assert!(imap(&gateway, &BOB).contains(&welcome(BOB.address, "beta")));
+
+    // His cell knows him no more; the directory still says so, and what it said is cached anyway.
+    house.alpha.add_mailbox(BOB.address, "only-the-cell-knows-Pw13");
+    house.beta.forget_user(BOB.address);
+    let refused = || Some(imap(&gateway, &BOB)).filter(|said| !said.contains(&welcome(BOB.address, "beta")));
+    let said = wait::until("his cell knows him no more", refused);
+    assert!(said.starts_with("a NO [UNAVAILABLE]"), "his password is right: {said}");
+    assert_eq!((looks("same"), looks("moved")), (1.0, 0.0));
+
+    // The cache is as old as before, the directory's word is new.
+    house.slapd.set_cell(BOB.address, "alpha");
+    assert!(imap(&gateway, &BOB).contains(&welcome(BOB.address, "alpha")));
+    assert_eq!(looks("moved"), 1.0);
+    assert!(imap(&gateway, &BOB).contains(&welcome(BOB.address, "alpha")));
+    assert_eq!(looks("moved"), 1.0, "what was learnt is kept");
+}
+
+#[test]
 fn a_dead_cell_is_try_later_for_its_users_and_nobody_else() {
     let mut house = House::new("routing-dead");
     let gateway = house.gateway("gateway");

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use super::{Check, all, network::is_loopback, values::seconds};
 use crate::{
-    Cell, CellId, CellMail, CellMailTls, CellRelay, CellTls, CellWeb, CellZimbra, ClientAddress, Domain, Endpoint,
-    Health, MailLogin, MailProtocol, Secret, WebEntry, file, shape,
+    Cell, CellId, CellMail, CellMailTls, CellRelay, CellTls, CellWeb, ClientAddress, Domain, Endpoint, Health,
+    MailLogin, MailProtocol, WebEntry, file, shape,
 };
 
 impl Check {
@@ -261,62 +261,7 @@ impl Check {
         Some(MailLogin::Master { username: username?, password: password? })
     }
 
-    /// A login by token where the cell has tokens and the protocol takes them.
-    fn zimbra_token(&mut self, key: &str, protocol: MailProtocol, cell_key: &str, cell: &file::Cell) {
-        if protocol == MailProtocol::Submission {
-            let hint = "use `master` or `password`".to_owned();
-            self.problem(key, format!("{} takes no auth token", protocol.title()), hint);
-        } else if cell.zimbra.is_none() {
-            self.no_tokens(key, cell_key);
-        }
-    }
-
-    fn no_tokens(&mut self, key: &str, cell_key: &str) {
-        self.problem(key, "the cell gives no auth tokens", format!("add [{cell_key}.zimbra]"));
-    }
-
-    fn cell_zimbra(&mut self, key: &str, file: &file::CellZimbra) -> Option<CellZimbra> {
-        let endpoints = self.endpoints(&format!("{key}.endpoints"), &file.endpoints);
-        let tls = file.tls.as_ref().map_or(Some(None), |tls| self.cell_tls(&format!("{key}.tls"), tls).map(Some));
-        if file.tls.is_none() {
-            self.plaintext(key, endpoints.as_deref(), file.dangerous_plaintext, &format!("[{key}.tls]"));
-        }
-        if file.key_file.is_none() && file.key_files.is_empty() {
-            let hint = "add `key_file`, with the `zimbraPreAuthKey` of the domains".to_owned();
-            self.problem(key, "there is no PreAuth key", hint);
-            return None;
-        }
-        let own = file.key_file.as_deref();
-        let own = own.map_or(Some(None), |file| self.preauth_key(&format!("{key}.key_file"), file).map(Some));
-        let mut keys = Some(BTreeMap::new());
-        for (name, file) in &file.key_files {
-            let key = shape::join(&format!("{key}.key_files"), name);
-            let domain: Option<Domain> = self.parse(&key, name);
-            match (keys.as_mut(), domain, self.preauth_key(&key, file)) {
-                (Some(keys), Some(domain), Some(secret)) => drop(keys.insert(domain, secret)),
-                _ => keys = None,
-            }
-        }
-        let range = Duration::from_secs(60)..=seconds(86_400);
-        let token_life = self.lapse(&format!("{key}.token_life"), &file.token_life, range);
-        let health = self.health(&format!("{key}.health"), &file.health);
-        let (endpoints, tls, key, keys) = (endpoints?, tls?, own?, keys?);
-        Some(CellZimbra { endpoints, tls, key, keys, token_life: token_life?, health: health? })
-    }
-
-    /// A wrong key locks users out of their cell: what cannot be one is told here.
-    fn preauth_key(&mut self, key: &str, text: &str) -> Option<Secret<String>> {
-        let secret = self.secret(key, text)?;
-        let digits = secret.expose();
-        if digits.len() != 64 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
-            let hint = "the file must hold the value of `zimbraPreAuthKey` alone".to_owned();
-            self.problem(key, "this is not a PreAuth key of 64 hexadecimal digits", hint);
-            return None;
-        }
-        Some(secret)
-    }
-
-    fn cell_tls(&mut self, key: &str, file: &file::CellTls) -> Option<CellTls> {
+    pub(super) fn cell_tls(&mut self, key: &str, file: &file::CellTls) -> Option<CellTls> {
         let ca = self.file_or_none(&format!("{key}.ca"), file.ca.as_deref());
         let name = file.name.as_deref().map_or(Some(None), |name| {
             let name: Option<Domain> = self.parse(&format!("{key}.name"), name);
@@ -326,7 +271,7 @@ impl Check {
     }
 
     /// Without TLS, only on this machine or with the operator's signature under it.
-    fn plaintext(&mut self, key: &str, endpoints: Option<&[Endpoint]>, accepted: bool, tls: &str) {
+    pub(super) fn plaintext(&mut self, key: &str, endpoints: Option<&[Endpoint]>, accepted: bool, tls: &str) {
         let Some(far) = endpoints.and_then(|endpoints| endpoints.iter().position(|endpoint| !is_loopback(endpoint)))
         else {
             return;
@@ -337,7 +282,7 @@ impl Check {
         }
     }
 
-    fn health(&mut self, key: &str, file: &file::Health) -> Option<Health> {
+    pub(super) fn health(&mut self, key: &str, file: &file::Health) -> Option<Health> {
         let range = Duration::from_millis(10)..=seconds(3600);
         let interval = self.lapse(&format!("{key}.interval"), &file.interval, range.clone());
         let timeout = self.lapse(&format!("{key}.timeout"), &file.timeout, range);

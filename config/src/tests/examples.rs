@@ -147,6 +147,22 @@ fn logins_without_a_password_are_offered_where_there_is_something_to_prove_them(
 }
 
 #[test]
+fn a_domain_that_a_zimbra_cell_cannot_be_told_of_is_remarked() {
+    let told = |copy: &Copy| -> Vec<String> {
+        let remarks = copy.load().unwrap().remarks;
+        remarks.iter().map(ToString::to_string).filter(|remark| remark.contains("PreAuth")).collect()
+    };
+    let copy = Copy::of("fleet/fleet.toml");
+    copy.edit("tenants.d/univ-sud.toml", "cell = \"beta\"", "cell = \"gamma\"");
+    assert!(told(&copy).is_empty(), "one key serves all domains");
+    copy.edit("fleet.toml", "key_file = \"secrets/gamma.preauth\"\n", "");
+    let told = told(&copy);
+    assert_eq!(told.len(), 3, "the two laboratories, and one of the two domains: {told:?}");
+    assert!(told[2].contains("cell.gamma.zimbra: no PreAuth key for xn--"), "{told:?}");
+    assert!(told[2].contains("of `tenant.univ-sud`"), "{told:?}");
+}
+
+#[test]
 fn keys_know_where_they_stand() {
     let copy = Copy::of("fleet/fleet.toml");
     let config = copy.load().unwrap();

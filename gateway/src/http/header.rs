@@ -148,7 +148,13 @@ fn cookies(headers: &HeaderMap, word: &Word<'_>) -> Option<HeaderValue> {
     if let Word::Zimbra(token) = word {
         cookie::push(format!("{}={token}", cookie::ZIMBRA).as_bytes(), &mut kept);
     }
-    if kept.is_empty() { None } else { HeaderValue::from_maybe_shared(bytes::Bytes::from(kept)).ok() }
+    if kept.is_empty() {
+        return None;
+    }
+    let mut value = HeaderValue::from_maybe_shared(bytes::Bytes::from(kept)).ok()?;
+    // Not to be seen where somebody shows a head.
+    value.set_sensitive(true);
+    Some(value)
 }
 
 fn set(head: &mut RequestHeader, name: HeaderName, value: impl TryInto<HeaderValue>) {

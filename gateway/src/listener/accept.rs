@@ -1,17 +1,16 @@
 //! From an accepted socket to its protocol.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use guichet_config::{Listener, ListenerKind, MailTls};
 use prometheus::IntGauge;
-use rustls::ServerConfig;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     net::{TcpListener, TcpStream},
     time::{Instant, sleep, timeout},
 };
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::{Peer, proxy};
@@ -111,7 +110,9 @@ async fn serve(mut stream: TcpStream, remote: SocketAddr, listener: Arc<Listener
     // Boxed, so that an idle connection pays for the stage it is in and not for all of them.
     match &listener.kind {
         ListenerKind::Web => {
-            if let Some(stream) = Box::pin(handshake(stream, &peer, snapshot.tls.web.clone())).await {
+            if let Some(stream) =
+                Box::pin(handshake(&peer, TlsAcceptor::from(snapshot.tls.web.clone()).accept(stream))).await
+            {
                 drop(snapshot);
                 Box::pin(http::serve(stream, peer, app)).await;
             }
@@ -126,13 +127,9 @@ async fn serve(mut stream: TcpStream, remote: SocketAddr, listener: Arc<Listener
 }
 
 /// TLS with a client, within [`HANDSHAKE_TIMEOUT`]; a failure is counted and logged here.
-pub(crate) async fn handshake(
-    stream: TcpStream,
-    peer: &Peer,
-    config: Arc<ServerConfig>,
-) -> Option<TlsStream<TcpStream>> {
+pub(crate) async fn handshake<S>(peer: &Peer, hands: impl Future<Output = io::Result<S>>) -> Option<S> {
     let began = Instant::now();
-    let result = match timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(config).accept(stream)).await {
+    let result = match timeout(HANDSHAKE_TIMEOUT, hands).await {
         Ok(result) => result.map_err(|error| chain(&error)),
         Err(_) => Err("not finished in time".to_owned()),
     };

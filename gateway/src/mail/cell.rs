@@ -15,14 +15,13 @@ use tokio::{
     net::TcpStream,
     time::{Instant, timeout},
 };
-use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{driver::Visit, leg::Leg};
 use crate::{
     cell::{Chosen, DialError, Service},
     listener::Peer,
     telemetry::chain,
-    tls::{ClientTls, client},
+    tls::{ClientTls, client, stream::TlsStream},
     zimbra::TokenError,
 };
 
@@ -229,7 +228,7 @@ async fn through<L: EnterCell>(
             let Talked::Ready(capability) = talk(&mut stream, login, None, &mut input).await? else {
                 return Err(Failure::new("protocol", "TLS was not asked for"));
             };
-            Ok((Leg::new(stream, None), input.as_slice().to_vec(), capability))
+            Ok((Leg::plain(stream), input.as_slice().to_vec(), capability))
         }
         CellMailTls::Implicit(tls) => {
             let stream = start_tls(client_tls, tls, &chosen.endpoint, stream).await?;
@@ -252,7 +251,7 @@ async fn through<L: EnterCell>(
 }
 
 async fn over_tls<L: EnterCell>(
-    mut stream: TlsStream<TcpStream>,
+    mut stream: TlsStream,
     login: L,
     opening: Option<Vec<u8>>,
     mut input: InputBuf,
@@ -260,8 +259,7 @@ async fn over_tls<L: EnterCell>(
     let Talked::Ready(capability) = talk(&mut stream, login, opening, &mut input).await? else {
         return Err(Failure::new("protocol", "TLS is up already"));
     };
-    let (tcp, tls) = stream.into_inner();
-    Ok((Leg::new(tcp, Some(tls.into())), input.as_slice().to_vec(), capability))
+    Ok((Leg::tls(stream), input.as_slice().to_vec(), capability))
 }
 
 /// The client's address, before anything.
@@ -288,10 +286,10 @@ pub(super) async fn start_tls(
     tls: &CellTls,
     endpoint: &Endpoint,
     stream: TcpStream,
-) -> Result<TlsStream<TcpStream>, Failure> {
+) -> Result<TlsStream, Failure> {
     let config = client_tls.of(tls).ok_or_else(|| Failure::new("connect", "no TLS roots are loaded"))?;
     let name = client::server_name(tls, endpoint).map_err(|e| Failure::new("connect", e))?;
-    let connected = TlsConnector::from(config).connect(name, stream).await;
+    let connected = TlsStream::connect(stream, config, name).await;
     connected.map_err(|error| Failure::new("connect", format!("TLS with the cell: {}", chain(&error))))
 }
 

@@ -16,7 +16,6 @@ use tokio::{
     net::TcpStream,
     time::{Instant, timeout, timeout_at},
 };
-use tokio_rustls::server::TlsStream;
 
 use super::{
     cell::OpenCell,
@@ -31,7 +30,7 @@ use crate::{
     app::{App, Snapshot},
     listener::{Peer, Seat, handshake},
     telemetry::event,
-    tls::policy::Negotiated,
+    tls::{policy::Negotiated, stream::TlsStream},
 };
 
 /// One connection of a client, before login.
@@ -99,9 +98,10 @@ async fn serve_by<D: Offered>(mut stream: TcpStream, mut visit: Visit, seat: Sea
         return;
     }
     let config = visit.snapshot.tls.mail(visit.offer.protocol, &visit.peer.listener);
-    let Some(mut stream) = Box::pin(handshake(stream, &visit.peer, config)).await else { return };
-    visit.tls = Negotiated::of(stream.get_ref().1);
-    if !visit.see_certificate(stream.get_ref().1) {
+    let hands = Box::pin(handshake(&visit.peer, TlsStream::accept(stream, config)));
+    let Some(mut stream) = hands.await else { return };
+    visit.tls = Negotiated::of(stream.state());
+    if !visit.see_certificate(stream.state()) {
         visit.closed("certificate");
         let _ = timeout(GOODBYE, stream.shutdown()).await;
         return;
@@ -236,11 +236,10 @@ async fn send<S: AsyncWrite + Unpin>(stream: &mut S, reply: &[u8]) -> bool {
     matches!(sent.await, Ok(Ok(())))
 }
 
-fn hand_off(stream: TlsStream<TcpStream>, input: &InputBuf, opened: login::Opened, visit: Visit, seat: Seat) {
+fn hand_off(stream: TlsStream, input: &InputBuf, opened: login::Opened, visit: Visit, seat: Seat) {
     // Not before: a client that goes away between the cell's welcome and here never had a session.
     opened.place.opened(Some(opened.took));
-    let (tcp, tls) = stream.into_inner();
-    let client = Leg::new(tcp, Some(tls.into()));
+    let client = Leg::tls(stream);
     let login::Opened { place, cell, .. } = opened;
     if visit.offer.protocol == MailProtocol::Submission {
         let profile = RelayProfile {

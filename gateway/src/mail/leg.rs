@@ -1,20 +1,16 @@
 //! One side of a relay: a socket, its TLS state and what it did not take yet.
 
-use std::{
-    cell::RefCell,
-    io::{self, BufRead, IoSlice, Write},
-    net::Shutdown,
-    time::Duration,
-};
+use std::{cell::RefCell, io, net::Shutdown, time::Duration};
 
-use rustls::Connection;
 use socket2::SockRef;
 use tokio::{io::Interest, net::TcpStream};
+
+use crate::tls::stream::{Session, TlsStream, sealed_max};
 
 /// One side of a relay.
 pub(super) struct Leg {
     pub(super) tcp: TcpStream,
-    tls: Option<Box<Connection>>,
+    tls: Option<Box<Session>>,
     /// Taken from the other side and not sent yet; only without TLS, which keeps its own.
     unsent: Vec<u8>,
     /// Will send nothing more.
@@ -35,66 +31,60 @@ pub(super) enum Ending {
 }
 
 impl Leg {
-    pub(super) fn new(tcp: TcpStream, tls: Option<Connection>) -> Self {
-        let mut ended = None;
-        let tls = tls.map(|mut tls| {
-            // What may wait in it is bounded here: nothing is added while something waits.
-            tls.set_buffer_limit(None);
-            // An end that came with the last words before the hand-off.
-            if tls.process_new_packets().is_ok_and(|state| state.peer_has_closed()) {
-                ended = Some(Ending::Clean);
-            }
-            Box::new(tls)
-        });
-        Self { tcp, tls, unsent: Vec::new(), ended, closing: false, shut: false }
+    /// A side without TLS.
+    pub(super) fn plain(tcp: TcpStream) -> Self {
+        Self { tcp, tls: None, unsent: Vec::new(), ended: None, closing: false, shut: false }
+    }
+
+    /// A side with TLS.
+    pub(super) fn tls(stream: TlsStream) -> Self {
+        let (tcp, tls) = stream.into_parts();
+        // The end may have come with the last words before the hand-off.
+        let ended = tls.peer_has_closed().then_some(Ending::Clean);
+        Self { ended, tls: Some(tls), ..Self::plain(tcp) }
     }
 
     /// Something waits for the socket to take it.
     pub(super) fn blocked(&self) -> bool {
-        self.tls.as_ref().is_some_and(|tls| tls.wants_write()) || !self.unsent.is_empty()
+        !self.waiting().is_empty()
     }
 
-    /// Takes bytes for this side; all of them.
+    fn waiting(&self) -> &[u8] {
+        self.tls.as_ref().map_or(&self.unsent, |tls| tls.unsent())
+    }
+
+    /// Takes bytes for this side; all of them. Sends what the socket takes at once.
     pub(super) fn take(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if let Some(tls) = &mut self.tls {
-            return tls.writer().write_all(bytes);
-        }
-        let mut rest = bytes;
-        while self.unsent.is_empty() && !rest.is_empty() {
-            match self.tcp.try_write(rest) {
-                Ok(sent) => rest = rest.get(sent..).unwrap_or_default(),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error),
+        let Some(tls) = &mut self.tls else {
+            let sent = if self.unsent.is_empty() { send(&self.tcp, bytes)? } else { 0 };
+            self.unsent.extend_from_slice(bytes.get(sent..).unwrap_or_default());
+            return Ok(());
+        };
+        SEALED.with_borrow_mut(|sealed| {
+            for piece in bytes.chunks(SCRATCH_BYTES) {
+                let length = tls.seal(piece, sealed)?;
+                let sealed = sealed.get(..length).unwrap_or_default();
+                // What waits goes first.
+                let sent = if tls.unsent().is_empty() { send(&self.tcp, sealed)? } else { 0 };
+                tls.keep(sealed.get(sent..).unwrap_or_default());
             }
-        }
-        self.unsent.extend_from_slice(rest);
-        Ok(())
+            Ok(())
+        })
     }
 
     /// Sends what waits, as far as the socket takes it. Whether it took anything.
     pub(super) fn flush(&mut self) -> io::Result<bool> {
-        let mut moved = false;
-        while self.blocked() {
-            let sent = match &mut self.tls {
-                Some(tls) => tls.write_tls(&mut Outlet(&self.tcp)),
-                None => self.tcp.try_write(&self.unsent),
-            };
-            match sent {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(sent) if self.tls.is_none() => {
-                    moved = true;
-                    self.unsent.drain(..sent);
-                    if self.unsent.is_empty() {
-                        // An idle relay holds no buffer.
-                        self.unsent = Vec::new();
-                    }
-                }
-                Ok(_) => moved = true,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error),
-            }
+        let sent = send(&self.tcp, self.waiting())?;
+        if sent == 0 {
+            return Ok(false);
         }
-        Ok(moved)
+        match &mut self.tls {
+            Some(tls) => tls.sent(sent),
+            // An idle relay holds no buffer.
+            None if sent == self.unsent.len() => self.unsent = Vec::new(),
+            None => drop(self.unsent.drain(..sent)),
+        }
+        Ok(true)
     }
 
     /// Ends our sending, when all is sent: close_notify if the other side ended cleanly, then FIN.
@@ -102,7 +92,7 @@ impl Leg {
         if !self.closing {
             self.closing = true;
             if let (Some(tls), Ending::Clean) = (&mut self.tls, how) {
-                tls.send_close_notify();
+                tls.close();
             }
         }
         self.flush()?;
@@ -139,7 +129,8 @@ impl Leg {
         scratch: &mut [u8],
         mut sink: impl FnMut(&[u8]) -> io::Result<()>,
     ) -> io::Result<Option<usize>> {
-        let read = match self.tcp.try_read(scratch) {
+        let kept = self.tls.as_ref().map_or(0, |tls| tls.resume(scratch));
+        let read = match self.tcp.try_read(scratch.get_mut(kept..).unwrap_or_default()) {
             Ok(0) => {
                 self.ended = Some(if self.tls.is_some() { Ending::Bare } else { Ending::Clean });
                 return Ok(Some(0));
@@ -148,82 +139,47 @@ impl Leg {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
             Err(error) => return Err(error),
         };
-        let mut bytes: &[u8] = scratch.get(..read).unwrap_or_default();
+        let bytes = scratch.get_mut(..kept + read).unwrap_or_default();
         let Some(tls) = &mut self.tls else {
             sink(bytes)?;
             return Ok(Some(read));
         };
-        let mut moved = 0;
-        while !bytes.is_empty() {
-            // Takes at most 4 KiB at a time, into a buffer that shrinks again.
-            if tls.read_tls(&mut bytes)? == 0 {
-                break;
-            }
-            let state = match tls.process_new_packets() {
-                Ok(state) => state,
-                Err(error) => {
-                    // Its alert, as far as it goes.
-                    let _ = tls.write_tls(&mut Outlet(&self.tcp));
-                    return Err(io::Error::new(io::ErrorKind::InvalidData, error));
-                }
-            };
-            moved += drain(tls, &mut sink)?;
-            if state.peer_has_closed() {
-                self.ended = Some(Ending::Clean);
-                break;
-            }
+        let opened = tls.open(bytes, sink);
+        if opened.is_err() {
+            // An alert, as far as it goes.
+            let _ = self.tcp.try_write(tls.unsent());
         }
-        Ok(Some(moved))
+        if tls.peer_has_closed() {
+            self.ended = Some(Ending::Clean);
+        }
+        opened.map(Some)
     }
 
     /// Moves the plaintext that the TLS state holds already.
     pub(super) fn drain(&mut self, sink: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<usize> {
-        self.tls.as_mut().map_or(Ok(0), |tls| drain(tls, sink))
+        self.tls.as_mut().map_or(Ok(0), |tls| tls.drain(sink))
     }
 }
 
-fn drain(tls: &mut Connection, mut sink: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<usize> {
-    let mut moved = 0;
-    loop {
-        let mut reader = tls.reader();
-        let length = match reader.fill_buf() {
-            Ok(chunk) => {
-                sink(chunk)?;
-                chunk.len()
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-            // The other side is gone without close_notify; the socket will say so again, behind what is left to move.
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => 0,
+/// Writes as long as the socket takes it. How much it took.
+fn send(tcp: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    let mut sent = 0;
+    while let Some(rest) = bytes.get(sent..).filter(|rest| !rest.is_empty()) {
+        match tcp.try_write(rest) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(more) => sent += more,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
             Err(error) => return Err(error),
-        };
-        if length == 0 {
-            return Ok(moved);
         }
-        reader.consume(length);
-        moved += length;
     }
-}
-
-/// Lets rustls write to a socket without waiting.
-struct Outlet<'a>(&'a TcpStream);
-
-impl Write for Outlet<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.try_write(bytes)
-    }
-
-    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.0.try_write_vectored(slices)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+    Ok(sent)
 }
 
 thread_local! {
     /// One for each worker, for all its relays: nothing stays in it between two looks.
     pub(super) static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_BYTES].into());
+    /// What that becomes on the way to a side with TLS.
+    static SEALED: RefCell<Box<[u8]>> = RefCell::new(vec![0; sealed_max(SCRATCH_BYTES)].into());
 }
 
 /// Four full TLS records.

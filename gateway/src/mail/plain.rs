@@ -17,7 +17,7 @@ use crate::{
     cell::{Chosen, Service},
     listener::{Peer, Seat, handshake},
     telemetry::event,
-    tls::policy::Negotiated,
+    tls::{policy::Negotiated, stream::TlsStream},
 };
 
 /// Serves one connection until the hand-off.
@@ -30,8 +30,9 @@ pub(crate) async fn serve_relay(
     app: Arc<App>,
 ) {
     let ListenerKind::Relay { routes, cell_default, timeout_idle } = &listener.kind else { return };
-    let Some(mut stream) = Box::pin(handshake(stream, &peer, snapshot.tls.relay.clone())).await else { return };
-    let asked: Option<Domain> = stream.get_ref().1.server_name().and_then(|name| name.parse().ok());
+    let hands = Box::pin(handshake(&peer, TlsStream::accept_named(stream, snapshot.tls.relay.clone())));
+    let Some((mut stream, name)) = hands.await else { return };
+    let asked: Option<Domain> = name.and_then(|name| name.parse().ok());
     let cell = asked.and_then(|name| routes.get(&name)).or(cell_default.as_ref());
     let opened = match cell {
         Some(cell) => open(&app, &snapshot, &peer, cell).await,
@@ -54,13 +55,12 @@ pub(crate) async fn serve_relay(
         }
         (None, Ok(_)) => return,
     };
-    let (tcp, tls) = stream.into_inner();
     let about = About {
         protocol: None,
         conn: peer.conn,
         listener: peer.listener,
         client: peer.client,
-        tls: Negotiated::of(&tls),
+        tls: Negotiated::of(stream.state()),
         user: None,
         cell,
         endpoint,
@@ -69,7 +69,7 @@ pub(crate) async fn serve_relay(
     // Only users can be too many.
     let Ok(place) = app.relays.enter(about, &snapshot.config.limits) else { return };
     place.opened(None);
-    let relay = Relay::new(Leg::new(tcp, Some(tls.into())), leg, place, seat);
+    let relay = Relay::new(Leg::tls(stream), leg, place, seat);
     tokio::spawn(relay.run(Box::default(), Box::default()));
 }
 
@@ -102,10 +102,8 @@ async fn enter(snapshot: &Snapshot, peer: &Peer, relay: &CellRelay, chosen: &Cho
     if relay.proxy_v2 {
         announce(&mut stream, peer).await?;
     }
-    let Some(tls) = &relay.tls else { return Ok(Leg::new(stream, None)) };
-    let stream = start_tls(&snapshot.client_tls, tls, &chosen.endpoint, stream).await?;
-    let (tcp, tls) = stream.into_inner();
-    Ok(Leg::new(tcp, Some(tls.into())))
+    let Some(tls) = &relay.tls else { return Ok(Leg::plain(stream)) };
+    start_tls(&snapshot.client_tls, tls, &chosen.endpoint, stream).await.map(Leg::tls)
 }
 
 /// The one chosen and one other.

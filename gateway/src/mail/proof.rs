@@ -3,7 +3,7 @@
 use guichet_auth::{Attempt, AuthMethod, Decision, DenyReason, Outcome, Proven};
 use guichet_config::{Address, Secret};
 use guichet_proto::{Credential, LoginRequest, Mechanism, SecretText};
-use rustls::ServerConnection;
+use rustls::CommonState;
 
 use super::{driver::Visit, login::protocol};
 use crate::telemetry::event;
@@ -65,7 +65,7 @@ fn denied() -> Outcome {
 impl Visit {
     /// Looks at the certificate that the client showed in the handshake. Without a good one EXTERNAL is not offered; and
     /// where one is required and the one of a resumed session is good no more, there is no visit (`false`).
-    pub(super) fn see_certificate(&mut self, tls: &ServerConnection) -> bool {
+    pub(super) fn see_certificate(&mut self, tls: &CommonState) -> bool {
         let external = self.offer.mechanisms.contains(Mechanism::External);
         let ca = self.snapshot.tls.client_ca(&self.peer.listener);
         let mut welcome = true;

@@ -66,7 +66,7 @@ impl Relay {
         let inactivity = self.place.about().inactivity;
         let mut alarm = pin!(sleep_until(moved_at + inactivity));
         loop {
-            let (moved, more) = match self.progress() {
+            let Progress { moved, more, first_end } = match self.progress() {
                 Ok(progress) => progress,
                 Err((side, _)) => {
                     // A reset stays a reset.
@@ -80,11 +80,8 @@ impl Relay {
                 moved_at = now;
             }
             if ending.is_none() {
-                ending = match (self.cell.ended, self.client.ended) {
-                    (Some(_), _) => Some(("cell_closed", now + LINGER)),
-                    (None, Some(_)) => Some(("client_closed", now + HALF_OPEN)),
-                    (None, None) => None,
-                };
+                let patience = if self.cell.ended.is_some() { LINGER } else { HALF_OPEN };
+                ending = first_end.map(|reason| (reason, now + patience));
             }
             if let Some((reason, _)) = ending
                 && self.client.shut
@@ -136,11 +133,12 @@ impl Relay {
         }
     }
 
-    /// Moves what can be moved now. Whether anything did, and whether there may be more.
-    fn progress(&mut self) -> Result<(bool, bool), (&'static str, io::Error)> {
+    /// Moves what can be moved now.
+    fn progress(&mut self) -> Result<Progress, (&'static str, io::Error)> {
         SCRATCH.with_borrow_mut(|scratch| {
             let Self { client, cell, .. } = self;
             let mut moved = false;
+            let mut first_end = ended(client, cell);
             for _ in 0..ROUNDS {
                 let mut round = false;
                 cell.flush().map_err(|e| ("cell_error", e))?;
@@ -158,6 +156,8 @@ impl Relay {
                     }
                     cell.flush().map_err(|e| ("cell_error", e))?;
                 }
+                // Here, because a cell may answer the client's end with its own before we are through.
+                first_end = first_end.or_else(|| ended(client, cell));
                 if cell.ended.is_none() && !client.blocked() {
                     let sink = |bytes: &[u8]| if client.shut { Ok(()) } else { client.take(bytes) };
                     if let Some(bytes) = cell.pump(scratch, sink).map_err(|e| ("cell_error", e))? {
@@ -178,12 +178,13 @@ impl Relay {
                 {
                     client.close(how).map_err(|e| ("client_error", e))?;
                 }
+                first_end = first_end.or_else(|| ended(client, cell));
                 if !round {
-                    return Ok((moved, false));
+                    return Ok(Progress { moved, more: false, first_end });
                 }
                 moved = true;
             }
-            Ok((moved, true))
+            Ok(Progress { moved, more: true, first_end })
         })
     }
 
@@ -222,6 +223,24 @@ impl Relay {
             }
             Ok(())
         })
+    }
+}
+
+/// What moved.
+struct Progress {
+    /// Anything.
+    moved: bool,
+    /// There may be more.
+    more: bool,
+    /// Which side ended, and which did first when both did meanwhile.
+    first_end: Option<&'static str>,
+}
+
+fn ended(client: &Leg, cell: &Leg) -> Option<&'static str> {
+    match (cell.ended, client.ended) {
+        (Some(_), _) => Some("cell_closed"),
+        (None, Some(_)) => Some("client_closed"),
+        (None, None) => None,
     }
 }
 

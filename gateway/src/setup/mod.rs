@@ -64,15 +64,14 @@ impl<'a> Offer<'a> {
 }
 
 /// The port by which users reach a protocol. Several listeners may serve it (one for each network, one behind a load
-/// balancer): a port that the file names for users comes first, then the standard one.
+/// balancer): a port that the file names for users comes first, then the standard one. Programs are told of passwords
+/// alone: a listener that takes none, or that only certificates open, is nobody's to find.
 fn public_port(config: &Config, protocol: MailProtocol, tls: MailTls) -> Option<u16> {
     let standard = standard_port(protocol, tls);
     let of_kind = config.listeners.iter().filter(|listener| match &listener.kind {
         ListenerKind::Mail { protocol: p, tls: t, mechanisms, client_ca, .. } => {
-            // Programs are told to use a password: a door that opens to a certificate alone is not for them.
             let by_password = mechanisms.iter().any(|mechanism| mechanism.has_password());
-            let certificate_needed = client_ca.as_ref().is_some_and(|ca| ca.required);
-            *p == protocol && *t == tls && by_password && !certificate_needed
+            *p == protocol && *t == tls && by_password && !client_ca.as_ref().is_some_and(|ca| ca.required)
         }
         _ => false,
     });
@@ -214,11 +213,16 @@ cell = "main"
     }
 
     #[test]
-    fn a_listener_that_wants_a_certificate_is_not_told_to_programs_with_a_password() {
-        let odd = "[listener.imap.a]\nbind = [\"[::]:2993\"]\n";
-        let certified = "[listener.imap.b]\nbind = [\"[::]:993\"]\nmechanisms = [\"plain\"]\n\
-                         client_ca = { file = \"mail.crt\", required = true }\n";
-        assert_eq!(services(&format!("{odd}{certified}")).first().map(|(.., port)| *port), Some(2993));
+    fn a_listener_that_a_password_does_not_open_is_not_offered() {
+        let cards = r#"
+            [listener.imap.a]
+            bind = ["[::]:993"]
+            mechanisms = ["plain"]
+            client_ca = { file = "mail.crt", required = true }
+        "#;
+        assert_eq!(services(cards), []);
+        let open = "[listener.imap.b]\nbind = [\"[::]:2993\"]\n";
+        assert_eq!(services(&format!("{cards}{open}")), [(MailProtocol::Imap, MailTls::Implicit, 2993)]);
     }
 
     #[test]

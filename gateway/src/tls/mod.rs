@@ -1,12 +1,13 @@
 //! One TLS policy for every listener; certificates by SNI from a folder; verified TLS towards cells.
 //!
 //! [`policy`] says which suites and groups are spoken, [`certificates`] who we are, [`client_ca`] whose certificates
-//! clients may show, [`client`] whom we trust behind us. [`ServerTls`] puts the first three together, once per (re)load.
+//! clients may show, [`client`] whom we trust behind us; [`stream`] carries mail. [`ServerTls`] puts the first three together, once per (re)load.
 
 pub mod certificates;
 pub mod client;
 pub mod client_ca;
 pub mod policy;
+pub(crate) mod stream;
 
 use std::{collections::HashMap, sync::Arc};
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock};
 
 use guichet_config::TlsProfile;
 use rustls::{
-    NamedGroup, ProtocolVersion, ServerConfig, ServerConnection, SupportedCipherSuite,
+    CommonState, NamedGroup, ProtocolVersion, ServerConfig, SupportedCipherSuite,
     crypto::{CryptoProvider, aws_lc_rs},
     server::{
         NoServerSessionStorage, ProducesTickets, ResolvesServerCert, WebPkiClientVerifier, danger::ClientCertVerifier,
@@ -81,7 +81,7 @@ pub struct Negotiated {
 
 impl Negotiated {
     /// Of a connection whose handshake is through.
-    pub fn of(tls: &ServerConnection) -> Self {
+    pub fn of(tls: &CommonState) -> Self {
         Self { version: tls.protocol_version(), suite: tls.negotiated_cipher_suite() }
     }
 }

@@ -160,7 +160,8 @@ impl Tokens {
 
     fn door(&self, cell: &CellId, generation: u64) -> Arc<Door> {
         let mut doors = self.doors.lock().unwrap_or_else(PoisonError::into_inner);
-        if doors.0 != generation {
+        // A login that began before a reload is judged by what came after.
+        if doors.0 < generation {
             *doors = (generation, HashMap::new());
         }
         doors.1.entry(cell.clone()).or_insert_with(|| Arc::new(Door::new())).clone()
@@ -271,3 +272,37 @@ const ENDPOINT_TIMEOUT: Duration = Duration::from_secs(4);
 const ASK_TIMEOUT: Duration = Duration::from_secs(9);
 /// Zimbra allows 300 seconds; a difference of one minute is worth a word.
 const SKEW_TOLD: i64 = 60;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn kept_tokens_do_not_show_and_only_the_one_that_failed_is_forgotten() {
+        let tokens = Tokens::new();
+        let (cell, user): (CellId, Address) = ("alpha".parse().unwrap(), "alice@univ.example".parse().unwrap());
+        let name = || Name { cell: cell.clone(), user: user.clone() };
+        let token = |text: &str| {
+            let kept = Duration::from_secs(60);
+            Arc::new(Token { secret: SecretText::new(text.to_owned()), asked: Instant::now(), kept })
+        };
+        let (old, new) = (token("0_old"), token("0_new"));
+        tokens.kept.insert(name(), new.clone()).await;
+        let shown = format!("{tokens:?} {new:?}");
+        assert!(!shown.contains("0_new"), "{shown}");
+        tokens.forget(&cell, &user, &old).await;
+        assert!(tokens.kept.get(&name()).await.is_some());
+        tokens.forget(&cell, &user, &new).await;
+        assert!(tokens.kept.get(&name()).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_token_is_kept_for_its_life_and_not_at_all_when_it_has_none() {
+        let tokens = Tokens::new();
+        let name = Name { cell: "alpha".parse().unwrap(), user: "alice@univ.example".parse().unwrap() };
+        let secret = SecretText::new("0_a".to_owned());
+        let token = Arc::new(Token { secret, asked: Instant::now(), kept: Duration::ZERO });
+        tokens.kept.insert(name.clone(), token).await;
+        assert!(tokens.kept.get(&name).await.is_none());
+    }
+}

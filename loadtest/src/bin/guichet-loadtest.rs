@@ -39,7 +39,7 @@ enum Command {
     /// Measures the gateway beside HAProxy and nginx, as far as they are installed, in one run.
     ///
     /// Starts each of them by turns, with one worker on one core, in front of the same simulated cell, which shares another core with
-    /// the client: processor time and latency of a login, rate of a large FETCH, what a NOOP gains on its way, memory of connections
+    /// the client: processor time and latency of a login, rate of a large FETCH, delay added to a NOOP, memory of connections
     /// in IDLE. HAProxy passes bytes on and authenticates nobody; nginx asks a small auth_http server of ours. Needs root to read the
     /// memory of the gateway, and a build with optimisation to say anything.
     #[command(

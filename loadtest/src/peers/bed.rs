@@ -43,6 +43,12 @@ impl Bed {
             options.connections <= connections_max,
             "{files} open files are allowed, enough for {connections_max} connections: raise the limit (ulimit -n)"
         );
+        // Its configuration and its users would be lost.
+        ensure!(
+            !options.dir.join("ports.json").exists(),
+            "a demo lives in {}: take another folder",
+            options.dir.display()
+        );
         let folder = Folder::open(&options.dir)?;
         let mut people = institutions(CROWD);
         people.truncate(1);

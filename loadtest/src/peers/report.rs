@@ -105,11 +105,12 @@ pub(super) fn load_average() -> f64 {
 /// Name, unit, which is better, and how it is read from what one saw and what the cell itself saw in the same round.
 type Definition = (&'static str, &'static str, &'static str, fn(&Seen, &Seen) -> Option<f64>);
 
-const FIGURES: [Definition; 10] = [
+const FIGURES: [Definition; 11] = [
     ("processor time of connect, LOGIN, LOGOUT", "ms", "less", |seen, _| seen.login_cpu_ms),
     ("connect, LOGIN, LOGOUT: median", "ms", "less", |seen, _| Some(seen.login_p50_ms)),
     ("connect, LOGIN, LOGOUT: p99", "ms", "less", |seen, _| Some(seen.login_p99_ms)),
-    ("connect, LOGIN, LOGOUT: median, one at a time", "ms", "less", |seen, _| Some(seen.login_alone_ms)),
+    ("connect, LOGIN, LOGOUT, one at a time: median", "ms", "less", |seen, _| Some(seen.alone_p50_ms)),
+    ("connect, LOGIN, LOGOUT, one at a time: p99", "ms", "less", |seen, _| Some(seen.alone_p99_ms)),
     ("connect, LOGIN, LOGOUT", "a second", "more", |seen, _| Some(seen.logins_per_second)),
     ("FETCH of 20 MiB", "MiB/s", "more", |seen, _| Some(seen.fetch_mib_per_second)),
     ("processor time of a fetched MiB", "ms", "less", |seen, _| seen.fetch_cpu_ms_per_mib),
