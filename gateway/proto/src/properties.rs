@@ -15,7 +15,7 @@ mod submission;
 #[cfg(test)]
 mod tests;
 
-pub use cell::{imap_cell, pop3_cell, sieve_cell};
+pub use cell::{imap_cell, pop3_cell, sieve_cell, smtp_cell};
 pub use client::{imap_client, pop3_client, sieve_client, smtp_client};
 pub use submission::smtp_relay;
 

@@ -241,6 +241,29 @@ const SUBMISSION: &[&str] = &[
     "\t",
 ];
 
+const SUBMISSION_CELL: &[&str] = &[
+    "220 cell ESMTP\r\n",
+    "250 cell\r\n",
+    "250-cell\r\n250-STARTTLS\r\n250 AUTH PLAIN LOGIN\r\n",
+    "250-cell\r\n250-XCLIENT NAME ADDR PORT HELO\r\n250 AUTH PLAIN\r\n",
+    "250-cell\r\n250-XCLIENT ADDR\r\n250-AUTH=LOGIN\r\n250 SIZE 1000\r\n",
+    "250-",
+    "250 ",
+    "AUTH PLAIN\r\n",
+    "334 \r\n",
+    "334 VXNlcm5hbWU6\r\n",
+    "235 2.7.0 in\r\n",
+    "421 4.3.2 later\r\n",
+    "454 4.7.0 later\r\n",
+    "535 5.7.8 no\r\n",
+    "504 5.5.4 no\r\n",
+    "\r\n",
+    "\n",
+    "\r",
+    "22",
+    "\u{e9}",
+];
+
 const HEAD: &[&str] = &[
     "GET / HTTP/1.1\r\n",
     "POST /x HTTP/1.0\r\n",
@@ -358,6 +381,14 @@ proptest! {
         bytes in bytes_of(SIEVE_CELL), cuts in cuts(), starttls in any::<bool>(),
     ) {
         super::sieve_cell(&bytes, &cuts, starttls);
+    }
+
+    #[test]
+    fn any_cutting_of_a_submission_cells_bytes_leads_to_the_same_end(
+        bytes in bytes_of(SUBMISSION_CELL), cuts in cuts(), starttls in any::<bool>(), xclient in any::<bool>(),
+    ) {
+        super::smtp_cell(&bytes, &cuts, starttls, xclient);
+        super::smtp_cell(&[b"220 cell ESMTP\r\n", &bytes[..]].concat(), &cuts, starttls, xclient);
     }
 
     #[test]
