@@ -148,7 +148,7 @@ impl Submission {
             }
 
             let silent = moved_at + self.relay.deadline();
-            let due = orders.end.filter(|_| stopped.is_none()).map_or(silent, |(at, _)| silent.min(at));
+            let due = orders.end().filter(|_| stopped.is_none()).map_or(silent, |(at, _)| silent.min(at));
             if due < alarm.deadline() {
                 alarm.as_mut().reset(due);
             }
