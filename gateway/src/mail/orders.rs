@@ -58,6 +58,14 @@ impl Why {
     pub(super) fn is(reason: &str) -> bool {
         [Self::Kicked, Self::Drained].into_iter().any(|why| why.as_str() == reason)
     }
+
+    /// For a place to end in the protocol: the end of a message.
+    fn patience(self) -> Duration {
+        match self {
+            Self::Kicked => PATIENCE_KICKED,
+            Self::Drained => PATIENCE_DRAINED,
+        }
+    }
 }
 
 impl Orders {
@@ -90,6 +98,11 @@ impl Orders {
     pub(super) fn stop_now(&self, now: Instant) -> Option<&'static str> {
         let operator = self.end().filter(|(at, _)| *at <= now).map(|(_, why)| why.as_str());
         operator.or((self.node != Node::Runs).then_some(NODE_STOPPED))
+    }
+
+    /// When such a relay is not waited for any longer. The node has a patience of its own: [`Node::Cuts`].
+    pub(super) fn cut_at(&self) -> Option<Instant> {
+        self.ends().into_iter().flatten().map(|(at, why)| at + why.patience()).min()
     }
 
     fn ends(&self) -> [Option<(Instant, Why)>; 2] {
@@ -166,4 +179,8 @@ const LATEST: u64 = 1 << 41;
 const QUIET: Duration = Duration::from_secs(1);
 /// For that moment.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// For the end of a message, when somebody waits for the end of the session. docs/runbook.md names both.
+const PATIENCE_KICKED: Duration = Duration::from_secs(10);
+/// For the end of a message, when nobody is in a hurry.
+const PATIENCE_DRAINED: Duration = Duration::from_secs(5 * 60);
 const NODE_STOPPED: &str = "node_stopped";

@@ -186,6 +186,17 @@ fn a_drained_relay_waits_for_quiet_but_not_for_ever_and_a_kicked_one_does_not() 
 }
 
 #[test]
+fn the_end_of_a_message_is_waited_for_but_not_for_ever() {
+    let at = Instant::now();
+    assert_eq!(ordered(Why::Kicked, at).cut_at(), Some(at + Duration::from_secs(10)));
+    let drained = ordered(Why::Drained, at);
+    assert_eq!(drained.cut_at(), Some(at + Duration::from_secs(300)));
+    let both = Orders { kicked: Some(at + Duration::from_secs(60)), ..drained };
+    assert_eq!(both.cut_at(), Some(at + Duration::from_secs(70)), "a kick is the sharper one");
+    assert_eq!(Orders { node: Node::Stops, kicked: None, drained: None }.cut_at(), None);
+}
+
+#[test]
 fn a_drain_that_is_taken_back_leaves_a_kick_whichever_came_first_or_is_sooner() {
     let relays = Arc::new(Relays::new(1));
     let place = relays.enter(about(1, "a@univ.example", "alpha", MailProtocol::Imap), &many()).unwrap();
