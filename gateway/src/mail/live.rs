@@ -365,7 +365,7 @@ impl Relays {
             cell: about.cell.to_string(),
             endpoint: about.endpoint.to_string(),
             seconds: live.since.elapsed().as_secs(),
-            ending: live.slip.read(self.began).map(|(_, why)| why.as_str()),
+            ending: live.slip.read(self.began, self.node()).end().map(|(_, why)| why.as_str()),
         }
     }
 
@@ -390,7 +390,7 @@ impl Place {
 
     /// What the relay must know of the world now.
     pub(super) fn orders(&self) -> Orders {
-        Orders { node: self.relays.node(), end: self.live.slip.read(self.relays.began) }
+        self.live.slip.read(self.relays.began, self.relays.node())
     }
 
     /// Waits for other orders than these.

@@ -1,7 +1,8 @@
 //! What a relay is told while it lives: that the node stops, and that an operator wants its end at some moment.
 //!
-//! Each relay has one [`Slip`] of paper: a word of 64 bits and whom to wake. Whoever writes on it wakes the relay, which
-//! reads it again; a relay that moves bytes does nothing for it but look.
+//! Each relay has one [`Slip`] of paper: a line for each reason to end, and whom to wake. Whoever writes on it wakes the
+//! relay, which reads it again; a relay that moves bytes does nothing for it but look. The lines are apart, because what is
+//! taken back of one must leave the other.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -16,8 +17,10 @@ use tokio::time::Instant;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Orders {
     pub(super) node: Node,
-    /// When to end, and why.
-    pub(super) end: Option<(Instant, Why)>,
+    /// When to end, by a kick.
+    pub(super) kicked: Option<Instant>,
+    /// When to end, by a drain.
+    pub(super) drained: Option<Instant>,
 }
 
 /// How the node is.
@@ -50,9 +53,27 @@ impl Why {
             Self::Drained => "drained",
         }
     }
+
+    /// Whether a relay that ended for this reason did so by an operator's order.
+    pub(super) fn is(reason: &str) -> bool {
+        [Self::Kicked, Self::Drained].into_iter().any(|why| why.as_str() == reason)
+    }
+
+    /// For a place to end in the protocol: the end of a message.
+    fn patience(self) -> Duration {
+        match self {
+            Self::Kicked => PATIENCE_KICKED,
+            Self::Drained => PATIENCE_DRAINED,
+        }
+    }
 }
 
 impl Orders {
+    /// The sooner of the ends that operators want, and why.
+    pub(super) fn end(&self) -> Option<(Instant, Why)> {
+        self.ends().into_iter().flatten().min_by_key(|(at, _)| *at)
+    }
+
     /// When a relay of opaque bytes ends by these, and why, when bytes last moved at `moved_at`.
     ///
     /// A kick is punctual: somebody waits for it. The other ends wait for a quiet moment, in which most likely nothing is
@@ -61,51 +82,68 @@ impl Orders {
         let quiet = moved_at + QUIET;
         let node = match self.node {
             Node::Runs => None,
-            Node::Stops => Some((quiet, "node_stopped")),
-            Node::Cuts => Some((moved_at, "node_stopped")),
+            Node::Stops => Some((quiet, NODE_STOPPED)),
+            Node::Cuts => Some((moved_at, NODE_STOPPED)),
         };
-        let operator = self.end.map(|(at, why)| match why {
-            Why::Kicked => (at, why.as_str()),
-            Why::Drained => (at.max(quiet.min(at + PATIENCE)), why.as_str()),
+        let operators = self.ends().map(|end| {
+            end.map(|(at, why)| match why {
+                Why::Kicked => (at, why.as_str()),
+                Why::Drained => (at.max(quiet.min(at + PATIENCE)), why.as_str()),
+            })
         });
-        [operator, node].into_iter().flatten().min_by_key(|(at, _)| *at)
+        operators.into_iter().chain([node]).flatten().min_by_key(|(at, _)| *at)
     }
 
     /// Why a relay that knows where it is in its protocol must look for a place to end, if it must at `now`.
     pub(super) fn stop_now(&self, now: Instant) -> Option<&'static str> {
-        let operator = self.end.filter(|(at, _)| *at <= now).map(|(_, why)| why.as_str());
-        operator.or((self.node != Node::Runs).then_some("node_stopped"))
+        let operator = self.end().filter(|(at, _)| *at <= now).map(|(_, why)| why.as_str());
+        operator.or((self.node != Node::Runs).then_some(NODE_STOPPED))
+    }
+
+    /// When such a relay is not waited for any longer. The node has a patience of its own: [`Node::Cuts`].
+    pub(super) fn cut_at(&self) -> Option<Instant> {
+        self.ends().into_iter().flatten().map(|(at, why)| at + why.patience()).min()
+    }
+
+    fn ends(&self) -> [Option<(Instant, Why)>; 2] {
+        [self.kicked.map(|at| (at, Why::Kicked)), self.drained.map(|at| (at, Why::Drained))]
     }
 }
 
-/// Milliseconds since the registry began, four times, plus the reason; or [`NOTHING`].
+/// Milliseconds since the registry began, or [`NOTHING`], for each reason.
 #[derive(Debug)]
 pub(super) struct Slip {
-    word: AtomicU64,
+    kicked: AtomicU64,
+    drained: AtomicU64,
     reader: AtomicWaker,
 }
 
 impl Default for Slip {
     fn default() -> Self {
-        Self { word: AtomicU64::new(NOTHING), reader: AtomicWaker::new() }
+        Self { kicked: AtomicU64::new(NOTHING), drained: AtomicU64::new(NOTHING), reader: AtomicWaker::new() }
     }
 }
 
 impl Slip {
-    /// An end `at`, counted from the beginning of the registry. Of two orders the earlier one holds.
+    /// An end `at`, counted from the beginning of the registry. Of two orders for one reason the earlier holds.
     pub(super) fn order(&self, at: Duration, why: Why) {
         let millis = u64::try_from(at.as_millis()).unwrap_or(u64::MAX).min(LATEST);
-        let word = (millis << 2) | why as u64;
-        if self.word.fetch_min(word, Ordering::SeqCst) > word {
+        if self.line(why).fetch_min(millis, Ordering::SeqCst) > millis {
             self.wake();
         }
     }
 
     /// No end for this reason after all.
     pub(super) fn take_back(&self, why: Why) {
-        let of_it = |word: u64| (word != NOTHING && word & 3 == why as u64).then_some(NOTHING);
-        if self.word.fetch_update(Ordering::SeqCst, Ordering::SeqCst, of_it).is_ok() {
+        if self.line(why).swap(NOTHING, Ordering::SeqCst) != NOTHING {
             self.wake();
+        }
+    }
+
+    fn line(&self, why: Why) -> &AtomicU64 {
+        match why {
+            Why::Kicked => &self.kicked,
+            Why::Drained => &self.drained,
         }
     }
 
@@ -113,10 +151,13 @@ impl Slip {
         self.reader.wake();
     }
 
-    pub(super) fn read(&self, began: Instant) -> Option<(Instant, Why)> {
-        let word = self.word.load(Ordering::SeqCst);
-        let why = if word & 3 == Why::Kicked as u64 { Why::Kicked } else { Why::Drained };
-        (word != NOTHING).then(|| (began + Duration::from_millis(word >> 2), why))
+    /// What is ordered, and how the node is.
+    pub(super) fn read(&self, began: Instant, node: Node) -> Orders {
+        let at = |why| {
+            let millis = self.line(why).load(Ordering::SeqCst);
+            (millis != NOTHING).then(|| began + Duration::from_millis(millis))
+        };
+        Orders { node, kicked: at(Why::Kicked), drained: at(Why::Drained) }
     }
 
     /// Waits until `look` sees something else.
@@ -138,3 +179,8 @@ const LATEST: u64 = 1 << 41;
 const QUIET: Duration = Duration::from_secs(1);
 /// For that moment.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// For the end of a message, when somebody waits for the end of the session. docs/runbook.md names both.
+const PATIENCE_KICKED: Duration = Duration::from_secs(10);
+/// For the end of a message, when nobody is in a hurry.
+const PATIENCE_DRAINED: Duration = Duration::from_secs(5 * 60);
+const NODE_STOPPED: &str = "node_stopped";

@@ -15,7 +15,7 @@ use tokio::{
 use super::{
     leg::{Ending, Leg, SCRATCH},
     live::Place,
-    orders::Node,
+    orders::{Node, Why},
 };
 use crate::{listener::Seat, telemetry::METRICS};
 
@@ -119,7 +119,7 @@ impl Relay {
                     if Instant::now() < due {
                         alarm.as_mut().reset(due);
                     } else {
-                        if ending.is_none() && orders.end.is_some_and(|(_, why)| why.as_str() == reason) {
+                        if ending.is_none() && Why::is(reason) {
                             // Boxed: an idle relay should not hold room for its last seconds.
                             Box::pin(self.farewell()).await;
                         } else {

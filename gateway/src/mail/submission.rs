@@ -100,8 +100,9 @@ impl Submission {
     }
 
     async fn carry(&mut self) -> &'static str {
-        // Why it was told to end between two messages.
+        // Why it was told to end between two messages, and whether it was told to end at once.
         let mut stopped: Option<&'static str> = None;
+        let mut cut = false;
         let mut moved_at = Instant::now();
         let mut alarm = pin!(sleep_until(moved_at + self.relay.deadline()));
         loop {
@@ -125,7 +126,8 @@ impl Submission {
             }
             if let Some(end) = self.relay.end() {
                 self.part(end).await;
-                return stopped.filter(|_| end == RelayEnd::Stopped).unwrap_or(end.as_str());
+                let told = matches!(end, RelayEnd::Stopped | RelayEnd::Cut);
+                return stopped.filter(|_| told).unwrap_or(end.as_str());
             }
             let orders = self.place.orders();
             if orders.node == Node::Cuts {
@@ -134,12 +136,17 @@ impl Submission {
                 let _ = self.client.close(Ending::Clean);
                 return "node_stopped";
             }
+            let now = Instant::now();
             if stopped.is_none() {
-                stopped = orders.stop_now(Instant::now());
+                stopped = orders.stop_now(now);
                 if stopped.is_some() {
                     self.relay.on_stop();
                     continue;
                 }
+            } else if !cut && orders.cut_at().is_some_and(|at| at <= now) {
+                cut = true;
+                self.relay.on_cut();
+                continue;
             }
             if more {
                 // Others want the worker too.
@@ -148,7 +155,11 @@ impl Submission {
             }
 
             let silent = moved_at + self.relay.deadline();
-            let due = orders.end.filter(|_| stopped.is_none()).map_or(silent, |(at, _)| silent.min(at));
+            let ordered = match stopped {
+                None => orders.end().map(|(at, _)| at),
+                Some(_) => orders.cut_at().filter(|_| !cut),
+            };
+            let due = ordered.map_or(silent, |at| silent.min(at));
             if due < alarm.deadline() {
                 alarm.as_mut().reset(due);
             }

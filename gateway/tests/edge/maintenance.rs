@@ -126,6 +126,18 @@ async fn who_was_not_ended_when_a_drain_is_taken_back_stays() {
 }
 
 #[tokio::test]
+async fn a_drain_that_is_taken_back_takes_no_kick_with_it() {
+    let world = World::start("").await;
+    let (_client, _cell) = world.session().await;
+    let soon = word(&world, main_cell(), Duration::from_secs(1000), Duration::from_secs(36_000));
+    world.app.drain(soon).await.unwrap();
+    // Most likely the later of the two.
+    assert_eq!(world.app.relays.kick(&of_user(USER), Duration::from_secs(80_000)), 1);
+    resume(&world, main_cell()).await;
+    assert_eq!(world.app.relays.list(&Selector::default(), 1)[0].ending, Some("kicked"));
+}
+
+#[tokio::test]
 async fn logins_of_a_drained_endpoint_go_to_the_other_one() {
     let world = World::start("").await;
     let other = Cell::start().await;

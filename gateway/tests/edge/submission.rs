@@ -333,6 +333,56 @@ async fn a_kick_is_told_between_two_messages_and_never_within_one() {
 }
 
 #[tokio::test]
+async fn a_client_that_never_ends_its_message_is_cut_by_a_kick_and_the_cell_takes_none_of_it() {
+    let cell = Cell::start().await;
+    let world = start(&cell, "").await;
+    let mut clients = Vec::new();
+    for _ in 0..2 {
+        let mut client = logged_in(&world).await;
+        assert!(ask(&mut client, "MAIL FROM:<alice@univ.example>").await.starts_with("250"));
+        assert!(ask(&mut client, "RCPT TO:<bob@other.example>").await.starts_with("250"));
+        clients.push(client);
+    }
+    // One is within a message, the other never begins its own.
+    let (mut within_one, mut before_one) = (clients.remove(0), clients.remove(0));
+    assert!(ask(&mut within_one, "DATA").await.starts_with("354"));
+    let of_cell = Selector { cell: Some("main".parse().unwrap()), ..Selector::default() };
+    assert_eq!(world.app.relays.kick(&of_cell, std::time::Duration::ZERO), 2);
+    let asked = std::time::Instant::now();
+    let trickle = async {
+        let mut tick = tokio::time::interval(std::time::Duration::from_millis(200));
+        let mut rest = String::new();
+        loop {
+            tokio::select! {
+                _ = tick.tick() => {
+                    // Until the gateway reads no more.
+                    let _ = within_one.stream.write_all(b"word by word\r\n").await;
+                    let _ = within_one.stream.flush().await;
+                }
+                read = within_one.stream.read_line(&mut rest) => return (read, rest),
+            }
+        }
+    };
+    let nagging = async {
+        loop {
+            let answer = ask(&mut before_one, "NOOP").await;
+            if !answer.starts_with("250") {
+                return answer;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        }
+    };
+    let ((read, rest), told) = within(async { tokio::join!(trickle, nagging) }).await;
+    assert!(matches!(read, Ok(0)) && rest.is_empty(), "no reply stands in a message: {read:?} {rest}");
+    assert_eq!(told, "421 4.3.2 Please connect again");
+    assert!(asked.elapsed() >= std::time::Duration::from_secs(9), "a message in good faith has its time");
+    drop((within_one, before_one));
+    world.until(|app| app.relays.count(&Selector::default()) == 0).await;
+    cell.until_heard("<end>").await;
+    assert_eq!((cell.count("."), cell.count("DATA")), (0, 1), "{:?}", cell.heard());
+}
+
+#[tokio::test]
 async fn a_stopping_node_ends_a_session_between_two_messages() {
     let cell = Cell::start().await;
     let world = start(&cell, "").await;

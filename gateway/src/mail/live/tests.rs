@@ -34,8 +34,13 @@ fn word(reason: &str) -> DrainOverride {
     DrainOverride { target, done: 0, until: 0, reason, actor: "ops".to_owned(), since: 0 }
 }
 
+fn ordered(why: Why, at: Instant) -> Orders {
+    let of = |one| (why == one).then_some(at);
+    Orders { node: Node::Runs, kicked: of(Why::Kicked), drained: of(Why::Drained) }
+}
+
 fn whys(place: &Place) -> Option<Why> {
-    place.orders().end.map(|(_, why)| why)
+    place.orders().end().map(|(_, why)| why)
 }
 
 #[test]
@@ -73,7 +78,7 @@ fn a_kick_reaches_those_it_means_each_at_its_own_moment_within_the_time() {
     assert_eq!(relays.kick(&of_cell("alpha"), Duration::from_secs(100)), 100);
     let mut moments = Vec::new();
     for place in &places {
-        match place.orders().end {
+        match place.orders().end() {
             Some((at, why)) => {
                 assert_eq!((place.about().cell.as_str(), why), ("alpha", Why::Kicked));
                 moments.push(at.saturating_duration_since(now).as_secs());
@@ -88,7 +93,7 @@ fn a_kick_reaches_those_it_means_each_at_its_own_moment_within_the_time() {
 
     // The earlier of two orders holds.
     assert_eq!(relays.kick(&of_cell("alpha"), Duration::ZERO), 100);
-    let due = places.iter().filter_map(|place| place.orders().end).all(|(at, _)| at <= Instant::now());
+    let due = places.iter().filter_map(|place| place.orders().end()).all(|(at, _)| at <= Instant::now());
     assert!(due);
 }
 
@@ -104,7 +109,7 @@ async fn who_waits_hears_of_a_kick_and_of_the_nodes_end() {
         },
         place.other_orders(before),
     );
-    assert_eq!(orders.end.map(|(_, why)| why), Some(Why::Kicked));
+    assert_eq!(orders.end().map(|(_, why)| why), Some(Why::Kicked));
     relays.stop();
     assert_eq!(place.other_orders(orders).await.node, Node::Stops);
     let late = relays.enter(about(2, "a@univ.example", "alpha", MailProtocol::Imap), &many()).unwrap();
@@ -170,14 +175,50 @@ fn a_user_has_so_many_sessions_and_a_source_its_share_of_them() {
 fn a_drained_relay_waits_for_quiet_but_not_for_ever_and_a_kicked_one_does_not() {
     let now = Instant::now();
     let at = now + Duration::from_secs(10);
-    let due = |why, moved_at| Orders { node: Node::Runs, end: Some((at, why)) }.due(moved_at);
+    let due = |why, moved_at| ordered(why, at).due(moved_at);
     assert_eq!(due(Why::Kicked, at), Some((at, "kicked")));
     assert_eq!(due(Why::Drained, now), Some((at, "drained")), "it was quiet long before");
     assert_eq!(due(Why::Drained, at), Some((at + Duration::from_secs(1), "drained")));
     let busy = at + Duration::from_secs(300);
     assert_eq!(due(Why::Drained, busy), Some((at + Duration::from_secs(30), "drained")));
-    let cut = Orders { node: Node::Cuts, end: None };
+    let cut = Orders { node: Node::Cuts, kicked: None, drained: None };
     assert_eq!(cut.due(now), Some((now, "node_stopped")));
+}
+
+#[test]
+fn the_end_of_a_message_is_waited_for_but_not_for_ever() {
+    let at = Instant::now();
+    assert_eq!(ordered(Why::Kicked, at).cut_at(), Some(at + Duration::from_secs(10)));
+    let drained = ordered(Why::Drained, at);
+    assert_eq!(drained.cut_at(), Some(at + Duration::from_secs(300)));
+    let both = Orders { kicked: Some(at + Duration::from_secs(60)), ..drained };
+    assert_eq!(both.cut_at(), Some(at + Duration::from_secs(70)), "a kick is the sharper one");
+    assert_eq!(Orders { node: Node::Stops, kicked: None, drained: None }.cut_at(), None);
+}
+
+#[test]
+fn a_drain_that_is_taken_back_leaves_a_kick_whichever_came_first_or_is_sooner() {
+    let relays = Arc::new(Relays::new(1));
+    let place = relays.enter(about(1, "a@univ.example", "alpha", MailProtocol::Imap), &many()).unwrap();
+    let now = Instant::now();
+    let drain = |over| Drain {
+        selector: of_cell("alpha"),
+        endpoint: None,
+        word: word("disks"),
+        done: now + over,
+        until: now + Duration::from_secs(36_000),
+    };
+    // The drain is sooner than the kick behind it.
+    relays.set_drains(vec![drain(Duration::ZERO)]);
+    relays.kick(&of_user("a@univ.example"), Duration::from_secs(7200));
+    assert_eq!(whys(&place), Some(Why::Drained));
+    relays.set_drains(Vec::new());
+    assert_eq!(whys(&place), Some(Why::Kicked));
+    let kicked = place.orders().kicked;
+    // And the other way about.
+    relays.set_drains(vec![drain(Duration::ZERO)]);
+    relays.set_drains(Vec::new());
+    assert_eq!((place.orders().kicked, place.orders().drained), (kicked, None));
 }
 
 /// docs/performance.md says what an idle connection consists of.

@@ -85,6 +85,8 @@ pub enum RelayEnd {
     CellClosed,
     /// The driver wanted it, between two messages.
     Stopped,
+    /// The driver wanted it, wherever the session was.
+    Cut,
     /// Nothing moved in time.
     Deadline,
     /// Too many bad commands.
@@ -112,6 +114,7 @@ impl RelayEnd {
             Self::ClientClosed => "client_closed",
             Self::CellClosed => "cell_closed",
             Self::Stopped => "stopped",
+            Self::Cut => "cut",
             Self::Deadline => "deadline",
             Self::TooManyErrors => "too_many_errors",
             Self::BadData { kind, .. } => kind.as_str(),

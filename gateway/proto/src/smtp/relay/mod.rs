@@ -42,6 +42,8 @@ pub const COMMAND_DEADLINE: Duration = Duration::from_secs(5 * 60);
 /// Longest time for the cell's word on a message (RFC 5321 §4.5.3.2.6).
 pub const DOT_DEADLINE: Duration = Duration::from_secs(10 * 60);
 
+const STOPPED: &str = "421 4.3.2 Please connect again";
+
 /// Replies that may be awaited; when so many are, nothing more is read from the client.
 const DUE_MAX: usize = 128;
 /// Bad commands before we give up.
@@ -233,6 +235,19 @@ impl SubmissionRelay {
         self.settle();
     }
 
+    /// The session must end now, although it has found no place for it since [`on_stop`](Self::on_stop).
+    ///
+    /// The client hears of it where a reply may be said; half a message is dropped without a word. A message that is with
+    /// the cell whole gets its word first: without it the client would send the message twice.
+    pub fn on_cut(&mut self) {
+        self.on_stop();
+        match self.phase {
+            Phase::Commands | Phase::DataAsked { .. } => self.finish(STOPPED, RelayEnd::Cut),
+            Phase::Data(_) => self.close(RelayEnd::Cut),
+            Phase::DotSent { .. } => {}
+        }
+    }
+
     /// Why it is over. What is in `to_client` is still sent, then both legs are closed; a cell that is in the middle of a
     /// message must see no orderly end of it, only the end of the connection.
     pub fn end(&self) -> Option<RelayEnd> {
@@ -263,7 +278,7 @@ impl SubmissionRelay {
             self.close(RelayEnd::ClientClosed);
         }
         if self.end.is_none() && self.stopping && idle && commands && self.transaction.is_none() {
-            self.finish("421 4.3.2 Please connect again", RelayEnd::Stopped);
+            self.finish(STOPPED, RelayEnd::Stopped);
         }
     }
 

@@ -458,6 +458,44 @@ fn a_stop_waits_for_the_end_of_a_message() {
 }
 
 #[test]
+fn a_cut_is_told_where_a_reply_may_be_said() {
+    let mut world = play("C: NOOP\n> NOOP");
+    world.relay.on_cut();
+    world.go_on();
+    world.play("< 421 4.3.2 Please connect again");
+    assert_eq!(world.relay.end(), Some(RelayEnd::Cut));
+
+    let mut world = play(OPENED);
+    world.relay.on_stop();
+    assert_eq!(world.relay.end(), None, "it may still become a message");
+    world.play("C: NOOP\n> NOOP\nS: 250 ok\n< 250 ok");
+    world.relay.on_cut();
+    world.go_on();
+    world.play("< 421 4.3.2 Please connect again");
+    assert_eq!(world.relay.end(), Some(RelayEnd::Cut));
+}
+
+#[test]
+fn half_a_message_that_is_cut_ends_without_a_word_and_the_cell_gets_no_more_of_it() {
+    let mut world = play(OPENED);
+    world.play(DATA);
+    world.relay.on_client(b"and so on\r\n");
+    world.relay.on_cut();
+    assert_eq!(world.relay.end(), Some(RelayEnd::Cut));
+    assert_eq!((world.relay.to_cell(), world.relay.to_client()), (&b""[..], &b""[..]));
+}
+
+#[test]
+fn a_whole_message_that_is_cut_gets_the_word_of_the_cell_first() {
+    let mut world = play(OPENED);
+    world.play(DATA).play("C: .\n> .");
+    world.relay.on_cut();
+    assert_eq!(world.relay.end(), None);
+    world.play("S: 250 queued\n< 250 queued\n< 421 4.3.2 Please connect again");
+    assert_eq!(world.relay.end(), Some(RelayEnd::Stopped));
+}
+
+#[test]
 fn buffers_are_bounded_when_nobody_takes_anything() {
     let mut relay = SubmissionRelay::new(profile());
     let noise = b"VRFY x\r\nNOOP\r\n".repeat(20_000);
