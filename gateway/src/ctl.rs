@@ -158,7 +158,7 @@ pub enum Listener {
     },
 }
 
-/// About live mail connections. What is given must all match.
+/// About live connections: of mail programs, and WebSockets. What is given must all match.
 #[derive(Clone, Debug, Args)]
 pub struct Whose {
     /// Of users of this institution.
@@ -170,7 +170,7 @@ pub struct Whose {
     /// To this cell.
     #[arg(long)]
     cell: Option<String>,
-    /// Of this protocol: `imap`, `pop3`, `submission` or `sieve`.
+    /// Of this protocol: `imap`, `pop3`, `submission`, `sieve`, `relay` (of a relay listener) or `web` (WebSockets).
     #[arg(long)]
     protocol: Option<String>,
     /// That came in here.
@@ -187,7 +187,7 @@ impl Whose {
     }
 }
 
-/// About live mail connections.
+/// About live connections: of mail programs, and WebSockets.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Relay {
     /// Who is logged in now. Example: `guichet ctl relay list --cell alpha --protocol imap --limit 20`

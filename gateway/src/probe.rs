@@ -15,6 +15,7 @@ use tokio::{sync::Semaphore, task::AbortHandle};
 
 use crate::{
     app::{App, Snapshot},
+    mail::{Selector, Traffic},
     telemetry::event::{IdpProbed, IdpStateChanged, set_idp_guard, set_idp_state},
 };
 
@@ -143,6 +144,13 @@ impl Prober {
         let ended = tokio::task::spawn_blocking(move || store.revoke_fallback(&tenant, now, now.plus(lifetime))).await;
         match ended {
             Ok(Ok(())) => {
+                // Which tunnels are of such a session is not known: those of others come again.
+                let tunnels = Selector {
+                    tenant: Some(self.tenant.clone()),
+                    protocol: Some(Traffic::Web),
+                    ..Selector::default()
+                };
+                self.app.relays.kick(&tunnels, TUNNELS_OVER);
                 tracing::info!(tenant = %self.tenant, "The sessions opened by fallback have ended: the IdP is back.")
             }
             Ok(Err(error)) => {
@@ -198,6 +206,8 @@ const FIRST: Duration = Duration::from_secs(1);
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Users in the middle of a mail keep their session that long after the IdP is back.
 const GRACE: Duration = Duration::from_secs(15 * 60);
+/// Browsers open their tunnels again; not all in one second.
+const TUNNELS_OVER: Duration = Duration::from_secs(30);
 /// Tells an institution's logs what the request was.
 const RELAY_STATE: &str = "probe";
 

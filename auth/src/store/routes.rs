@@ -1,7 +1,9 @@
 //! The table of placements and the waves, on disk and in memory.
 //!
 //! On disk stands what an operator said: the last file imported, in pieces; single users said since; the users of each wave,
-//! in pieces, and its record. Every change is one transaction of the state file: it is there whole, or it never was. In
+//! in pieces, and its record. Every change counts by one transaction of the state file: it is there whole, or it never was.
+//! A whole table is too much for one, behind which every other writer of the file would wait: it is written beside the one
+//! that counts, a few pieces at a time, and a last, small transaction makes it count. In
 //! memory stands the one table that answers a login, behind a lock that is held for a moment by those who change it and
 //! shared by those who ask.
 
@@ -141,7 +143,8 @@ impl Routes {
         let mut state = State::default();
         let lines = txn.open_table(LINES)?;
         let table = &mut state.table;
-        for chunk in lines.range(range_of(IMPORTED))? {
+        let current = txn.open_table(CURRENT)?.get(())?.map(|owner| owner.value().to_owned());
+        for chunk in lines.range(range_of(current.as_deref().unwrap_or(IMPORTED)))? {
             let (_, chunk) = chunk?;
             let read = read_stored(chunk.value(), |user, cell| table.place(user, Some(cell)).ok().map(drop));
             read.ok_or("a piece of the placements cannot be read")?;
@@ -259,7 +262,9 @@ impl Store {
         if dry_run {
             return Ok(imported);
         }
-        self.write_routes(|txn| rewrite(txn, &table, |slot| table.cell_of(slot)))?;
+        let beside = self.write_beside(&table, |slot| table.cell_of(slot))?;
+        self.write_routes(|txn| make_current(txn, beside))?;
+        self.forget_spare();
         let before = std::mem::replace(&mut self.routes.write().table, table);
         self.routes.told();
         let state = self.routes.state();
@@ -301,21 +306,24 @@ impl Store {
                 return Err(StoreError::Full("placements").into());
             }
         }
-        self.write_routes(|txn| {
-            let mut singles = txn.open_table(SINGLES).map_err(use_error)?;
-            singles.insert(user.as_str(), cell.map_or("", CellId::as_str)).map_err(use_error)?;
-            if singles.len().map_err(use_error)? <= SINGLES_MAX {
-                return Ok(());
-            }
-            drop(singles);
-            // Time to write the whole anew, this user included.
+        let beside = if self.singles()? >= SINGLES_MAX {
+            // Time to write the whole anew.
             let state = self.routes.state();
-            let place = state.table.find(user.into());
-            rewrite(txn, &state.table, |slot| if Some(slot) == place { None } else { state.table.cell_of(slot) })?;
+            Some(self.write_beside(&state.table, |slot| state.table.cell_of(slot))?)
+        } else {
+            None
+        };
+        self.write_routes(|txn| {
+            if let Some(owner) = beside {
+                make_current(txn, owner)?;
+            }
             let mut singles = txn.open_table(SINGLES).map_err(use_error)?;
             singles.insert(user.as_str(), cell.map_or("", CellId::as_str)).map_err(use_error)?;
             Ok(())
         })?;
+        if beside.is_some() {
+            self.forget_spare();
+        }
         let placed = self.routes.write().table.place(user.into(), cell.map(CellId::as_str));
         placed.map_err(|_| StoreError::Full("placements"))?;
         self.routes.told();
@@ -423,18 +431,24 @@ impl Store {
         let _changing = self.routes.changing();
         let (number, wave) = self.find_wave(name)?;
         let settle = wave.stage == Stage::Committed;
+        let beside = if settle {
+            let state = self.routes.state();
+            let settled = self.write_beside(&state.table, |slot| match state.table.wave_of(slot) {
+                Some((of, to)) if of == number => Some(to),
+                _ => state.table.cell_of(slot),
+            });
+            Some(settled?)
+        } else {
+            None
+        };
         self.write_routes(|txn| {
             forget(txn, name.as_str())?;
             txn.open_table(WAVES).map_err(use_error)?.remove(name.as_str()).map_err(use_error)?;
-            if settle {
-                let state = self.routes.state();
-                rewrite(txn, &state.table, |slot| match state.table.wave_of(slot) {
-                    Some((of, to)) if of == number => Some(to),
-                    _ => state.table.cell_of(slot),
-                })?;
-            }
-            Ok(())
+            beside.map_or(Ok(()), |owner| make_current(txn, owner))
         })?;
+        if beside.is_some() {
+            self.forget_spare();
+        }
         {
             let mut state = self.routes.write();
             state.table.dissolve(number, settle);
@@ -476,6 +490,73 @@ impl Store {
         Ok((number, wave))
     }
 
+    /// Writes all placements beside those that count, and nothing of it counts yet. For whom.
+    fn write_beside<'a>(
+        &self,
+        table: &'a Table,
+        of: impl Fn(Slot) -> Option<&'a CellId> + 'a,
+    ) -> Result<&'static str, StoreError> {
+        let owner = self.spare()?;
+        self.forget_in_steps(owner)?;
+        let mut pieces = (0_u32..).zip(chunks(table, of));
+        loop {
+            // Made before the transaction begins: whoever waits for one comes first.
+            let step: Vec<_> = pieces.by_ref().take(PIECES_AT_ONCE).collect();
+            if step.is_empty() {
+                return Ok(owner);
+            }
+            self.write_routes(|txn| {
+                let mut lines = txn.open_table(LINES).map_err(use_error)?;
+                for (number, piece) in &step {
+                    lines.insert((owner, *number), piece.as_slice()).map_err(use_error)?;
+                }
+                Ok(())
+            })?;
+        }
+    }
+
+    /// Forgets the placements that count no more. What is left when that fails is forgotten before the next are written.
+    fn forget_spare(&self) {
+        let _ = self.spare().and_then(|owner| self.forget_in_steps(owner));
+    }
+
+    fn forget_in_steps(&self, owner: &str) -> Result<(), StoreError> {
+        loop {
+            let left = self.pieces_of(owner)?;
+            if left.is_empty() {
+                return Ok(());
+            }
+            self.write_routes(|txn| {
+                let mut lines = txn.open_table(LINES).map_err(use_error)?;
+                for number in left.iter().take(PIECES_AT_ONCE) {
+                    lines.remove((owner, *number)).map_err(use_error)?;
+                }
+                Ok(())
+            })?;
+        }
+    }
+
+    /// The numbers of the pieces on disk.
+    pub(super) fn pieces_of(&self, owner: &str) -> Result<Vec<u32>, StoreError> {
+        let txn = self.file.begin_read().map_err(use_error)?;
+        let lines = txn.open_table(LINES).map_err(use_error)?;
+        let range = lines.range(range_of(owner)).map_err(use_error)?;
+        range.map(|piece| piece.map(|(key, _)| key.value().1).map_err(use_error)).collect()
+    }
+
+    /// The owner of imported lines that does not count now.
+    pub(super) fn spare(&self) -> Result<&'static str, StoreError> {
+        let txn = self.file.begin_read().map_err(use_error)?;
+        let current = txn.open_table(CURRENT).map_err(use_error)?.get(()).map_err(use_error)?;
+        let other = current.is_some_and(|owner| owner.value() == IMPORTED_TOO);
+        Ok(if other { IMPORTED } else { IMPORTED_TOO })
+    }
+
+    fn singles(&self) -> Result<u64, StoreError> {
+        let txn = self.file.begin_read().map_err(use_error)?;
+        txn.open_table(SINGLES).map_err(use_error)?.len().map_err(use_error)
+    }
+
     /// One transaction: on disk when this returns, or nothing of it ever.
     fn write_routes(&self, change: impl FnOnce(&WriteTransaction) -> Result<(), StoreError>) -> Result<(), StoreError> {
         let txn = self.file.begin_write().map_err(use_error)?;
@@ -500,15 +581,10 @@ fn compare(before: &Table, after: &Table) -> Imported {
     imported
 }
 
-/// Writes all placements anew; single ones are in it.
-fn rewrite<'a>(
-    txn: &WriteTransaction,
-    table: &'a Table,
-    of: impl Fn(Slot) -> Option<&'a CellId> + 'a,
-) -> Result<(), StoreError> {
-    forget(txn, IMPORTED)?;
-    txn.open_table(SINGLES).map_err(use_error)?.retain(|_, _| false).map_err(use_error)?;
-    write_lines(txn, IMPORTED, table, of)
+/// The imported lines of this owner count, and nothing said before them.
+fn make_current(txn: &WriteTransaction, owner: &str) -> Result<(), StoreError> {
+    txn.open_table(CURRENT).map_err(use_error)?.insert((), owner).map_err(use_error)?;
+    txn.open_table(SINGLES).map_err(use_error)?.retain(|_, _| false).map_err(use_error)
 }
 
 fn write_lines<'a>(
@@ -542,6 +618,7 @@ pub(super) fn create_tables(txn: &WriteTransaction) -> Result<(), redb::TableErr
     txn.open_table(LINES)?;
     txn.open_table(SINGLES)?;
     txn.open_table(WAVES)?;
+    txn.open_table(CURRENT)?;
     Ok(())
 }
 
@@ -552,8 +629,15 @@ const SINGLES: TableDefinition<'_, &str, &str> = TableDefinition::new("placement
 /// Name → [`Wave`] as JSON.
 const WAVES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("waves");
 
-/// Owner of the lines of the imported file; no wave has this name.
+/// Whose imported lines count; nothing: those of [`IMPORTED`].
+const CURRENT: TableDefinition<'_, (), &str> = TableDefinition::new("placement_current");
+
+/// Owners of the lines of the imported file, in turn; no wave has such a name.
 const IMPORTED: &str = "";
+const IMPORTED_TOO: &str = "+";
+
+/// Pieces of a table, a megabyte each, in one transaction: tens of milliseconds for whoever waits for it.
+const PIECES_AT_ONCE: usize = 4;
 
 /// More single placements than this are written into the whole.
 const SINGLES_MAX: u64 = 10_000;
@@ -563,3 +647,6 @@ const WAVES_MAX: usize = 1000;
 
 /// Users joined to a wave before a login may look between.
 const JOINED_AT_ONCE: usize = 2000;
+
+#[cfg(test)]
+mod tests;

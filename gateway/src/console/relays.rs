@@ -1,4 +1,4 @@
-//! Live relays: who is logged in by mail, and ending it.
+//! Live relays: who is logged in by mail or has a tunnel open in a browser, and ending it.
 
 use std::time::Duration;
 
@@ -8,13 +8,13 @@ use axum::{
     extract::{Query, State, rejection::QueryRejection},
     http::{HeaderMap, StatusCode},
 };
-use guichet_config::{CellId, ListenerId, MailProtocol, TenantId};
+use guichet_config::{CellId, ListenerId, TenantId};
 use serde::{Deserialize, Serialize};
 
 use super::api::{Refusal, Shared, actor, reason};
 use crate::{
     app::App,
-    mail::{RelayStatus, Selector},
+    mail::{RelayStatus, Selector, Traffic},
 };
 
 /// `GET /api/v1/relays?tenant=…&limit=…`.
@@ -129,8 +129,7 @@ fn selector(app: &App, asked: [&Option<String>; 5]) -> Result<Selector, Refusal>
         selector.cell = Some(id);
     }
     if let Some(name) = protocol {
-        let one = MailProtocol::ALL.into_iter().find(|one| one.as_str() == name);
-        selector.protocol = Some(one.ok_or_else(|| unknown("protocol", name))?);
+        selector.protocol = Some(Traffic::named(name).ok_or_else(|| unknown("protocol", name))?);
     }
     if let Some(name) = listener {
         let id: ListenerId = name.parse().map_err(|_| unknown("listener", name))?;

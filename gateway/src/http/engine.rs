@@ -16,7 +16,7 @@ use pingora::{
 use tokio::sync::watch;
 
 use super::{
-    Session,
+    Entrance, Session,
     service::{Ctx, Web},
 };
 use crate::app::App;
@@ -62,7 +62,7 @@ impl Engine {
 #[async_trait]
 impl HttpServerApp for Web {
     async fn process_new_http(self: &Arc<Self>, session: Session, _: &ShutdownWatch) -> Option<ReusedHttpStream> {
-        self.serve(session).await
+        self.serve(session, None).await
     }
 
     fn h2_options(&self) -> Option<H2Options> {
@@ -78,8 +78,9 @@ impl HttpServerApp for Web {
 }
 
 impl Web {
-    /// Serves one request. The connection, when it may carry another.
-    pub(super) async fn serve(&self, mut session: Session) -> Option<ReusedHttpStream> {
+    /// Serves one request. The connection, when it may carry another. `entrance`: of a connection that may become a
+    /// tunnel.
+    pub(super) async fn serve(&self, mut session: Session, entrance: Option<&Entrance>) -> Option<ReusedHttpStream> {
         match session.read_request().await {
             Ok(true) => {}
             Ok(false) => return None,
@@ -94,7 +95,7 @@ impl Web {
             }
         }
         let mut ctx = Ctx::new(self);
-        let answered = match self.answer(&mut session, &mut ctx).await {
+        let answered = match self.answer(&mut session, entrance, &mut ctx).await {
             Ok(()) => true,
             Err(error) => self.fail(&mut session, &error, &mut ctx).await,
         };
@@ -107,10 +108,15 @@ impl Web {
         Some(ReusedHttpStream::new(stream.into_parts().0, None))
     }
 
-    async fn answer(&self, session: &mut Session, ctx: &mut Ctx) -> Result<(), Box<Error>> {
+    async fn answer(
+        &self,
+        session: &mut Session,
+        entrance: Option<&Entrance>,
+        ctx: &mut Ctx,
+    ) -> Result<(), Box<Error>> {
         match self.decide(session, ctx).await? {
             Some(answer) => answer.send(session).await,
-            None => self.forward(session, ctx).await,
+            None => self.forward(session, entrance, ctx).await,
         }
     }
 }

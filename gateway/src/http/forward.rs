@@ -5,8 +5,8 @@
 //!        ▲                                                           └ answer down, as it comes┘
 //!        └── once more, when nothing was answered and the request may be sent twice
 //! ```
-//! A request that switches protocols (WebSocket) becomes a tunnel when the cell agrees; from there on its body is the
-//! tunnel and either end closes it.
+//! A request that switches protocols (WebSocket) becomes a [tunnel](super::tunnel) when the cell agrees; from there on its
+//! body is the tunnel, and either end closes it, or an operator.
 
 use bytes::Bytes;
 use futures::FutureExt;
@@ -21,18 +21,27 @@ use pingora::{
 };
 
 use super::{
-    Session, header as fields, login,
+    Entrance, Session, header as fields, login,
     page::wants_html,
     pool::Key,
     service::{Ctx, Web, client_of, lang_of},
 };
+use crate::mail::Tunnel;
 
 /// What is left to do for one exchange.
-struct Exchange {
+pub(super) struct Exchange<'a> {
+    entrance: Option<&'a Entrance>,
     /// The client asks to switch protocols.
     upgrade: bool,
     /// Both ends have switched.
     switched: bool,
+    /// Entered, and not begun yet.
+    pub(super) tunnel: Option<Tunnel>,
+    /// Of a tunnel, bytes.
+    pub(super) to_cell: u64,
+    pub(super) to_client: u64,
+    /// Which end closed a tunnel.
+    pub(super) first_end: &'static str,
     /// The request is with the cell, whole.
     sent: bool,
     /// The cell takes no more of the request: its answer may still come.
@@ -41,7 +50,12 @@ struct Exchange {
 
 impl Web {
     /// Forwards a routed request and answers it by what the cell says.
-    pub(super) async fn forward(&self, session: &mut Session, ctx: &mut Ctx) -> Result<()> {
+    pub(super) async fn forward(
+        &self,
+        session: &mut Session,
+        entrance: Option<&Entrance>,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
         if !session.is_body_done() {
             session.enable_retry_buffering();
         }
@@ -50,7 +64,7 @@ impl Web {
             let mut cell = CellSession::new(stream);
             cell.read_timeout = Ctx::read_timeout(session);
             cell.write_timeout = Some(CELL_WRITE);
-            match self.exchange(session, &mut cell, ctx).await {
+            match self.exchange(session, &mut cell, entrance, ctx).await {
                 Ok(reusable) => {
                     if reusable {
                         self.pool.release(key, cell).await;
@@ -87,31 +101,56 @@ impl Web {
     }
 
     /// One request and its answer. Whether the cell's connection may carry another.
-    async fn exchange(&self, session: &mut Session, cell: &mut CellSession, ctx: &mut Ctx) -> Result<bool> {
+    async fn exchange(
+        &self,
+        session: &mut Session,
+        cell: &mut CellSession,
+        entrance: Option<&Entrance>,
+        ctx: &mut Ctx,
+    ) -> Result<bool> {
         let upgrade = session.is_upgrade_req() && session.is_body_empty();
         let head = self.request_head(session, ctx, upgrade)?;
         cell.write_request_header(Box::new(head)).await.map_err(|error| error.into_up())?;
-        let mut exchange = Exchange { upgrade, switched: false, sent: false, lost: None };
+        let mut exchange = Exchange::new(entrance, upgrade);
         if let Some(begun) = session.get_retry_buffer() {
             exchange.send(cell, &begun).await?;
         }
         if session.is_body_done() {
             exchange.finish(cell).await?;
         }
+        match self.carry(session, cell, ctx, &mut exchange).await? {
+            Some(reusable) => Ok(reusable),
+            // Boxed: no other request should hold room for it.
+            None => Box::pin(self.tunnel(session, cell, ctx, &mut exchange)).await,
+        }
+    }
+
+    /// Carries both directions to the end of the exchange, or to its switch to a tunnel. Whether the cell's connection may
+    /// carry another; nothing: a tunnel begins.
+    pub(super) async fn carry(
+        &self,
+        session: &mut Session,
+        cell: &mut CellSession,
+        ctx: &mut Ctx,
+        exchange: &mut Exchange<'_>,
+    ) -> Result<Option<bool>> {
         loop {
             tokio::select! {
                 task = cell.read_response_task() => {
                     let task = task.map_err(|error| exchange.lost.take().unwrap_or(error).into_up())?;
-                    if self.deliver(session, cell, ctx, &mut exchange, task).await? {
+                    if self.deliver(session, cell, ctx, exchange, task).await? {
                         let whole = exchange.sent && exchange.lost.is_none();
                         if !whole {
                             // What is left of the request has nobody to read it.
                             session.set_keepalive(None);
                         }
-                        return Ok(whole && !exchange.switched);
+                        return Ok(Some(whole && !exchange.switched));
+                    }
+                    if exchange.tunnel.is_some() {
+                        return Ok(None);
                     }
                 }
-                piece = next_piece(session, &exchange), if exchange.listens() => {
+                piece = next_piece(session, exchange), if exchange.listens() => {
                     match piece.map_err(|error| error.into_down())? {
                         Some(piece) => {
                             if !exchange.switched {
@@ -122,7 +161,10 @@ impl Web {
                                 exchange.finish(cell).await?;
                             }
                         }
-                        None if exchange.switched => return Ok(false),
+                        None if exchange.switched => {
+                            exchange.first_end = "client_closed";
+                            return Ok(Some(false));
+                        }
                         None => exchange.finish(cell).await?,
                     }
                 }
@@ -136,7 +178,7 @@ impl Web {
         session: &mut Session,
         cell: &mut CellSession,
         ctx: &mut Ctx,
-        exchange: &mut Exchange,
+        exchange: &mut Exchange<'_>,
         task: HttpTask,
     ) -> Result<bool> {
         let mut tasks = Vec::with_capacity(TASKS_MAX);
@@ -167,6 +209,14 @@ impl Web {
                 }
             }
             exchange.switched = switches;
+            if switches {
+                // Owned: a session cannot be shared across a wait.
+                let headers = session.req_header().headers.clone();
+                exchange.tunnel = Some(Box::pin(self.open_tunnel(&headers, exchange.entrance, ctx)).await?);
+            }
+        }
+        if exchange.switched {
+            exchange.to_client += tasks.iter().map(bytes_of).sum::<u64>();
         }
         let ended = tasks.last().is_some_and(HttpTask::is_end);
         let written = session.response_duplex_vec(tasks).await.map_err(of_client)?;
@@ -218,7 +268,13 @@ impl Web {
     }
 }
 
-impl Exchange {
+impl<'a> Exchange<'a> {
+    fn new(entrance: Option<&'a Entrance>, upgrade: bool) -> Self {
+        let (to_cell, to_client, first_end) = (0, 0, "cell_closed");
+        let (switched, sent, tunnel, lost) = (false, false, None, None);
+        Self { entrance, upgrade, switched, tunnel, to_cell, to_client, first_end, sent, lost }
+    }
+
     /// Whether the client is read: for its body, for the tunnel, or only to see it leave.
     fn listens(&self) -> bool {
         self.lost.is_none() && (self.switched || !self.upgrade)
@@ -227,6 +283,7 @@ impl Exchange {
     async fn send(&mut self, cell: &mut CellSession, piece: &[u8]) -> Result<()> {
         if self.switched {
             cell.maybe_upgrade_body_writer();
+            self.to_cell += piece.len() as u64;
         }
         // Zero bytes would end a chunked body.
         if !piece.is_empty()
@@ -256,8 +313,15 @@ impl Exchange {
 }
 
 /// The client's next piece. Once the request is whole, resolves only when the client leaves.
-async fn next_piece(session: &mut Session, exchange: &Exchange) -> Result<Option<Bytes>> {
+async fn next_piece(session: &mut Session, exchange: &Exchange<'_>) -> Result<Option<Bytes>> {
     if exchange.switched { session.read_request_body().await } else { session.read_body_or_idle(exchange.sent).await }
+}
+
+fn bytes_of(task: &HttpTask) -> u64 {
+    match task {
+        HttpTask::Body(Some(piece), _) | HttpTask::UpgradedBody(Some(piece), _) => piece.len() as u64,
+        _ => 0,
+    }
 }
 
 /// Makes the head of an answer the client's.
@@ -288,7 +352,7 @@ fn of_client(error: Box<Error>) -> Box<Error> {
     if *error.esource() == ErrorSource::Unset { error.into_down() } else { error }
 }
 
-fn unasked_switch() -> Box<Error> {
+pub(super) fn unasked_switch() -> Box<Error> {
     Error::explain(ErrorType::InvalidHTTPHeader, "the cell switched to what was not asked for").into_up()
 }
 

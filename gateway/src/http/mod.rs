@@ -2,7 +2,7 @@
 //!
 //! [`serve`] takes an accepted TLS connection; [`stream`] makes it pingora's, [`serve`](mod@serve) parks it between
 //! requests and guards its heads, [`engine`] takes each request through [`service`], which decides it: answered here
-//! ([`login`]) or by the user's cell ([`forward`]).
+//! ([`login`]) or by the user's cell ([`forward`]), in the end as a [`tunnel`].
 
 mod cookie;
 mod engine;
@@ -22,6 +22,7 @@ mod setup;
 mod stream;
 mod target;
 mod token;
+mod tunnel;
 
 use std::sync::Arc;
 
@@ -31,12 +32,19 @@ use tokio_rustls::server::TlsStream;
 
 pub use engine::WebEngine;
 
-use crate::{app::App, listener::Peer};
+use crate::{app::App, listener::Peer, tls::policy::Negotiated};
+
+/// By which connection a request came.
+struct Entrance {
+    peer: Peer,
+    tls: Negotiated,
+}
 
 /// Serves one HTTPS connection (HTTP/1.1 or HTTP/2 by ALPN) to its end.
 pub async fn serve(stream: TlsStream<TcpStream>, peer: Peer, app: Arc<App>) {
+    let entrance = Entrance { tls: Negotiated::of(stream.get_ref().1), peer };
     tokio::select! {
-        () = serve::connection(Box::new(stream::WebStream::new(stream, &peer)), &app) => {}
+        () = serve::connection(Box::new(stream::WebStream::new(stream, &entrance.peer)), &entrance, &app) => {}
         () = app.cut.cancelled() => {}
     }
 }

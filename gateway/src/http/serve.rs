@@ -8,23 +8,23 @@ use std::{sync::Arc, time::Duration};
 use pingora::apps::ServerApp;
 
 use super::{
-    Session,
+    Entrance, Session,
     engine::Engine,
     stream::{Head, WebStream},
 };
 use crate::app::App;
 
 /// Serves the connection until it ends or the node stops.
-pub(crate) async fn connection(stream: Box<WebStream>, app: &Arc<App>) {
+pub(super) async fn connection(stream: Box<WebStream>, entrance: &Entrance, app: &Arc<App>) {
     let engine = Engine::of(app);
     if stream.is_h2() {
         engine.web.process_new(stream, engine.shutdown()).await;
         return;
     }
-    http1(stream, app, &engine).await;
+    http1(stream, entrance, app, &engine).await;
 }
 
-async fn http1(mut stream: Box<WebStream>, app: &Arc<App>, engine: &Engine) {
+async fn http1(mut stream: Box<WebStream>, entrance: &Entrance, app: &Arc<App>, engine: &Engine) {
     let mut idle = HEAD_DEADLINE;
     loop {
         let head = tokio::select! {
@@ -45,7 +45,7 @@ async fn http1(mut stream: Box<WebStream>, app: &Arc<App>, engine: &Engine) {
         session.set_keepalive((!app.stop.is_cancelled()).then_some(KEEPALIVE.as_secs()));
         session.set_total_drain_timeout(Some(DRAIN));
         session.set_write_timeout(Some(WRITE));
-        let reused = engine.web.serve(session).await;
+        let reused = engine.web.serve(session, Some(entrance)).await;
         let Some(reused) = reused else { return };
         match reused.consume().0.into_any().downcast::<WebStream>() {
             Ok(ours) => stream = ours,

@@ -9,7 +9,7 @@ use std::{
 };
 
 use guichet_auth::{Identity, UnavailableReason};
-use guichet_config::{Cell, CellTls, CellWeb, WebEntry};
+use guichet_config::{Cell, CellId, CellTls, CellWeb, WebEntry};
 use http::{Method, StatusCode, header};
 use pingora::{
     Error, ErrorType, Result,
@@ -292,6 +292,13 @@ impl Ctx {
         self.tries += 1;
     }
 
+    /// Whose request it is, and where it went.
+    pub(super) fn way(&self) -> Option<(&Arc<App>, &Identity, &CellId, &Arc<str>)> {
+        let (app, _) = self.app.as_ref()?;
+        let Route { identity, cell, chosen, .. } = self.route.as_ref()?;
+        Some((app, identity, &cell.id, &chosen.label))
+    }
+
     /// Whether the cell was entered by token.
     pub(super) fn by_token(&self) -> bool {
         self.route.as_ref().is_some_and(|route| route.token.is_some())
@@ -309,8 +316,8 @@ impl Ctx {
 
     /// How long the cell may be silent.
     pub(super) fn read_timeout(session: &Session) -> Option<Duration> {
-        let silent = session.is_upgrade_req() || is_long_poll(session.req_header().uri.path());
-        (!silent).then_some(CELL_READ)
+        let silent = if is_long_poll(session.req_header().uri.path()) { CELL_LONG_POLL } else { CELL_READ };
+        (!session.is_upgrade_req()).then_some(silent)
     }
 
     /// Counts a piece of the request's body.
@@ -433,6 +440,9 @@ const CONNECT: Duration = Duration::from_secs(3);
 /// An HTTP/2 connection without requests.
 const H2_IDLE: Duration = Duration::from_secs(180);
 const CELL_READ: Duration = Duration::from_secs(300);
+/// The longest poll in use, Ping of Exchange ActiveSync, waits up to 59 minutes. Longer, and a user who was moved would be
+/// at the old cell for ever.
+const CELL_LONG_POLL: Duration = Duration::from_secs(65 * 60);
 const LONG_POLL: [&str; 4] = ["/microsoft-server-activesync", "/mapi/", "/ews/", "/service/soap/waitset"];
 
 #[cfg(test)]

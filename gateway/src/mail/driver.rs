@@ -20,7 +20,7 @@ use tokio::{
 use super::{
     cell::OpenCell,
     leg::Leg,
-    live::About,
+    live::{About, Traffic},
     login,
     offer::{Offer, Offered},
     relay::Relay,
@@ -261,7 +261,7 @@ impl Visit {
     /// What stays of it behind the login.
     pub(super) fn about(&self, identity: &Identity, cell: &OpenCell) -> About {
         About {
-            protocol: Some(self.offer.protocol),
+            protocol: Traffic::Mail(self.offer.protocol),
             conn: self.peer.conn,
             listener: self.peer.listener.clone(),
             client: self.peer.client,

@@ -1,4 +1,4 @@
-//! Who is logged in now: every relay of the node, to be counted, listed and ended by operators.
+//! Who is logged in now: every relay of the node and every tunnel of the web, to be counted, listed and ended by operators.
 //!
 //! A relay is entered once, when its cell is open, and leaves when its [`Place`] is dropped; while bytes move nothing here
 //! is touched. What the list shows is what the relay itself keeps for its log line, shared. Entries are spread over shards
@@ -18,18 +18,22 @@ use std::{
 
 use arc_swap::ArcSwap;
 use guichet_auth::store::DrainOverride;
-use guichet_config::{Address, CellId, Limits, ListenerId, MailProtocol, TenantId};
+use guichet_config::{Address, CellId, Limits, ListenerId, TenantId};
 use serde::Serialize;
 use tokio::time::Instant;
 
+mod traffic;
+mod tunnel;
+
+pub use self::traffic::Traffic;
+pub(crate) use self::tunnel::Tunnel;
 use super::orders::{Node, Orders, Slip, Why};
 use crate::{limit::prefix, telemetry::event, tls::policy::Negotiated};
 
 /// What is known of a relay: the log line at its end tells it, and the list of live ones.
 #[derive(Debug)]
 pub(crate) struct About {
-    /// `None`: a relay listener, where nobody logs in.
-    pub(super) protocol: Option<MailProtocol>,
+    pub(super) protocol: Traffic,
     pub(super) conn: u64,
     pub(super) listener: ListenerId,
     pub(super) client: SocketAddr,
@@ -42,12 +46,6 @@ pub(crate) struct About {
     pub(super) inactivity: Duration,
 }
 
-impl About {
-    pub(super) fn protocol(&self) -> &'static str {
-        self.protocol.map_or("relay", MailProtocol::as_str)
-    }
-}
-
 /// Which relays are meant: all given parts must match.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selector {
@@ -58,7 +56,7 @@ pub struct Selector {
     /// To this cell.
     pub cell: Option<CellId>,
     /// Of this protocol.
-    pub protocol: Option<MailProtocol>,
+    pub protocol: Option<Traffic>,
     /// That came in here.
     pub listener: Option<ListenerId>,
 }
@@ -74,7 +72,7 @@ impl Selector {
         fits(self.user.as_ref(), user)
             && fits(self.tenant.as_ref(), tenant)
             && fits(self.cell.as_ref(), Some(&about.cell))
-            && fits(self.protocol.as_ref(), about.protocol.as_ref())
+            && fits(self.protocol.as_ref(), Some(&about.protocol))
             && fits(self.listener.as_ref(), Some(&about.listener))
     }
 }
@@ -115,7 +113,7 @@ impl Drain {
 pub struct RelayStatus {
     /// Names the connection in logs and at the cell.
     pub session: String,
-    /// Protocol, or `relay`.
+    /// Protocol; `relay` or `web` where nobody speaks one of mail.
     pub protocol: &'static str,
     /// Where it came in.
     pub listener: String,
@@ -285,8 +283,7 @@ impl Relays {
 
     /// Enters a relay whose cell is open.
     pub(crate) fn enter(self: &Arc<Self>, about: About, limits: &Limits) -> Result<Place, Crowded> {
-        let key = self.key(&about);
-        let live = Arc::new(Live { about, since: Instant::now(), slip: Slip::default() });
+        let (key, live) = self.live(about);
         {
             let mut shard = self.shard(key.0);
             // Again, now that nobody else of this user can come between.
@@ -297,14 +294,22 @@ impl Relays {
             }
             shard.insert(key, live.clone());
         }
-        // Behind the insertion: a drain that begins meanwhile sees this relay, or this relay sees it.
-        self.end_if_drained(&live, &self.drains.load());
-        Ok(Place { live, relays: self.clone() })
+        Ok(self.placed(live))
     }
 
     /// Names a connection in logs and to cells: `<start>-<number>`, hexadecimal.
     pub(crate) fn session_name(&self, conn: u64) -> String {
         format!("{:x}-{conn:x}", self.started)
+    }
+
+    fn live(&self, about: About) -> (Key, Arc<Live>) {
+        (self.key(&about), Arc::new(Live { about, since: Instant::now(), slip: Slip::default() }))
+    }
+
+    /// Behind the insertion: a drain that begins meanwhile sees this relay, or this relay sees it.
+    fn placed(self: &Arc<Self>, live: Arc<Live>) -> Place {
+        self.end_if_drained(&live, &self.drains.load());
+        Place { live, relays: self.clone() }
     }
 
     fn end_if_drained(&self, live: &Live, drains: &[Drain]) {
@@ -356,7 +361,7 @@ impl Relays {
         let user = about.user.as_ref();
         RelayStatus {
             session: self.session_name(about.conn),
-            protocol: about.protocol(),
+            protocol: about.protocol.as_str(),
             listener: about.listener.to_string(),
             client: about.client.to_string(),
             tls: about.tls.to_string(),
@@ -401,14 +406,14 @@ impl Place {
     /// The relay is part of the world from here on.
     pub(super) fn opened(&self, took: Option<Duration>) {
         let about = self.about();
-        event::MailSessionOpened { protocol: about.protocol(), cell: &about.cell, took }.emit();
+        event::MailSessionOpened { protocol: about.protocol.as_str(), cell: &about.cell, took }.emit();
     }
 
     /// Writes the line at the end of the relay.
     pub(super) fn ended(&self, to_cell: u64, to_client: u64, end: &'static str) {
         let about = self.about();
         event::MailSessionEnded {
-            protocol: about.protocol(),
+            protocol: about.protocol.as_str(),
             session: &self.session_name(),
             listener: &about.listener,
             client: about.client,
@@ -449,7 +454,9 @@ fn crowded(
     let source = prefix(client.ip());
     let (mut of_user, mut of_source) = (0, 0);
     for (_, live) in shard.range(of(hash)) {
-        if live.about.user.as_ref().is_some_and(|(one, _)| one == user) {
+        // The limits are for mail programs, which come back when they are turned away; a page would not.
+        let counts = live.about.protocol != Traffic::Web;
+        if counts && live.about.user.as_ref().is_some_and(|(one, _)| one == user) {
             of_user += 1;
             of_source += usize::from(prefix(live.about.client.ip()) == source);
         }

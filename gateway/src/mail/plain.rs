@@ -9,7 +9,7 @@ use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 use super::{
     cell::{Failure, announce, connect, start_tls},
     leg::Leg,
-    live::About,
+    live::{About, Traffic},
     relay::Relay,
 };
 use crate::{
@@ -56,7 +56,7 @@ pub(crate) async fn serve_relay(
         (None, Ok(_)) => return,
     };
     let about = About {
-        protocol: None,
+        protocol: Traffic::Relay,
         conn: peer.conn,
         listener: peer.listener,
         client: peer.client,

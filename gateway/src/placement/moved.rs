@@ -15,10 +15,10 @@ pub(crate) enum Whose<'a> {
     NotAt(&'a CellId),
 }
 
-/// Ends a user's mail sessions, now. Returns how many.
+/// Ends a user's mail sessions and tunnels of the web, now. Returns how many.
 ///
-/// Called behind the change of the user's route. A login enters its relay first and looks at the route then: either it sees
-/// the change, or its relay is seen here.
+/// Called behind the change of the user's route. A login and a request that switches protocols enter their relay first and
+/// look at the route then: either they see the change, or their relay is seen here.
 pub(crate) fn end_sessions(app: &App, user: &Address, whose: Whose<'_>) -> usize {
     let of_user = Selector { user: Some(user.clone()), ..Selector::default() };
     let mut cells: Vec<String> = app.relays.list(&of_user, SESSIONS_MAX).into_iter().map(|one| one.cell).collect();

@@ -108,6 +108,54 @@ async fn open_sessions_end_at_the_cell_the_user_leaves_both_ways() {
     }
 }
 
+/// Ends as a relay does that is told to: without a word, on both sides.
+async fn ends(moving: &Moving, mut client: Client<TlsStream<TcpStream>>, mut cell: BufReader<TcpStream>) {
+    let (rest, end) = client.rest().await;
+    assert!(rest.is_empty() && end.is_ok(), "{rest:?} {end:?}");
+    assert_eq!(within(cell.read_line(&mut String::new())).await.unwrap(), 0);
+    drop((client, cell));
+    moving.world.until(|app| app.relays.count(&Selector::default()) == 0).await;
+}
+
+#[tokio::test]
+async fn a_hold_empties_the_cell_that_is_copied_from_on_both_ways() {
+    let moving = Moving::start("").await;
+    moving.plan().await;
+    for (step, from) in [("commit", &moving.world.cell), ("rollback", &moving.beta)] {
+        let mut client = moving.log_in().await;
+        assert!(client.until_tagged("a").await.starts_with("a OK"));
+        let cell = from.next().await;
+        assert_eq!(moving.step("hold").await["sessions_ended"], 1, "before {step}");
+        ends(&moving, client, cell).await;
+        moving.step(step).await;
+    }
+}
+
+#[tokio::test]
+async fn an_import_and_a_word_on_one_user_end_what_is_open_elsewhere_and_a_dry_run_does_not() {
+    let moving = Moving::start("").await;
+    let set = format!("/placements/{USER}/set");
+    for (path, body, old) in [
+        ("/placements/import", format!("{USER},beta\n"), &moving.world.cell),
+        (set.as_str(), json!({"cell": "main"}).to_string(), &moving.beta),
+    ] {
+        let mut client = moving.log_in().await;
+        assert!(client.until_tagged("a").await.starts_with("a OK"));
+        let mut cell = old.next().await;
+        if path == "/placements/import" {
+            let (status, told) = moving.post("/placements/import?dry_run=true", body.clone()).await;
+            assert_eq!((status, &told["added"]), (200, &json!(1)), "{told}");
+            client.send("b NOOP\r\n").await;
+            let mut heard = String::new();
+            within(cell.read_line(&mut heard)).await.unwrap();
+            assert_eq!(heard, "b NOOP\r\n");
+        }
+        let (status, told) = moving.post(path, body).await;
+        assert_eq!(status, 200, "{told}");
+        ends(&moving, client, cell).await;
+    }
+}
+
 /// A cell that takes its time over a login.
 async fn slow_cell() -> (std::net::SocketAddr, Arc<Notify>, Arc<Notify>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

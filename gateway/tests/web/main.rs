@@ -8,5 +8,6 @@ mod gate;
 mod login;
 mod moves;
 mod setup;
+mod tunnels;
 mod world;
 mod zimbra;

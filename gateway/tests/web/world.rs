@@ -6,7 +6,7 @@ use std::{
     path::Path,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -54,6 +54,8 @@ pub(crate) struct Cell {
     /// Closes its port.
     pub(crate) stop: Notify,
     pub(crate) refuses_tokens: AtomicBool,
+    /// WebSockets open now.
+    pub(crate) tunnels: AtomicUsize,
     /// Where connections came from.
     pub(crate) peers: Mutex<Vec<SocketAddr>>,
 }
@@ -120,18 +122,23 @@ async fn answer(request: Request<Incoming>, cell: Arc<Cell>) -> Result<Response<
             .header("connection", "x-hop")
             .header("x-hop", "1")
             .body(full("cookies")),
-        "/ws" => {
+        "/ws" | "/ws-late" => {
+            if path == "/ws-late" {
+                cell.go_on.notified().await;
+            }
             let request = Request::from_parts(head, body);
             let key = request.headers().get("sec-websocket-key").cloned();
             tokio::spawn(async move {
                 let Ok(upgraded) = hyper::upgrade::on(request).await else { return };
                 let mut upgraded = TokioIo::new(upgraded);
+                cell.tunnels.fetch_add(1, Ordering::SeqCst);
                 let mut piece = [0; 64];
-                while let Ok(read) = upgraded.read(&mut piece).await {
-                    if read == 0 || upgraded.write_all(&piece[..read]).await.is_err() {
-                        return;
+                while let Ok(read @ 1..) = upgraded.read(&mut piece).await {
+                    if upgraded.write_all(&piece[..read]).await.is_err() {
+                        break;
                     }
                 }
+                cell.tunnels.fetch_sub(1, Ordering::SeqCst);
             });
             let mut response = response.status(101).header("connection", "upgrade").header("upgrade", "websocket");
             if let Some(key) = key {

@@ -11,7 +11,7 @@ mod password;
 mod saml;
 pub(crate) mod view;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use guichet_auth::{Identity, WallTime, session::Session as BrowserSession};
 use guichet_config::{Tenant, TenantId};
@@ -26,7 +26,10 @@ use super::{
     page::Answer,
     service, target,
 };
-use crate::app::{App, Snapshot};
+use crate::{
+    app::{App, Snapshot},
+    mail::{Selector, Traffic},
+};
 
 /// One request for one of our pages.
 pub(crate) struct Visit {
@@ -127,6 +130,9 @@ impl Visit {
         let lang = self.lang;
         let session = identity::session(&self.head.headers, &self.app, &self.snapshot, self.now);
         if let Some(session) = session {
+            // Those of the user's other sessions open theirs again.
+            let user = Some(session.identity().address);
+            let tunnels = Selector { user, protocol: Some(Traffic::Web), ..Selector::default() };
             let store = Arc::clone(&self.app.store);
             let revoked = tokio::task::spawn_blocking(move || store.revoke_session(&session.sid, session.ends)).await;
             if !matches!(revoked, Ok(Ok(()))) {
@@ -134,6 +140,7 @@ impl Visit {
                 event::trouble("logout", "the session could not be revoked", &reference);
                 return self.trouble(&reference).with_cookie(cookie::clear(cookie::SESSION));
             }
+            self.app.relays.kick(&tunnels, Duration::ZERO);
         }
         let paragraphs = [
             lang.pick("Votre session de messagerie est terminée.", "Your mail session has ended."),

@@ -1,11 +1,12 @@
-use guichet_auth::store::DrainTarget;
+use guichet_auth::{Identity, Method, store::DrainTarget};
+use guichet_config::{Category, MailProtocol};
 
 use super::*;
-use crate::limit::tests::limits;
+use crate::{limit::tests::limits, listener::Peer};
 
 fn about(conn: u64, user: &str, cell: &str, protocol: MailProtocol) -> About {
     About {
-        protocol: Some(protocol),
+        protocol: Traffic::Mail(protocol),
         conn,
         listener: "imaps".parse().unwrap(),
         client: SocketAddr::from(([10, 0, 0, 1], 4711)),
@@ -53,7 +54,7 @@ fn all_given_parts_must_match_and_who_leaves_is_gone() {
     assert_eq!(relays.count(&Selector::default()), 3);
     assert_eq!(relays.count(&of_cell("alpha")), 2);
     assert_eq!(relays.count(&of_user("a@univ.example")), 2);
-    let imap_in_alpha = Selector { protocol: Some(MailProtocol::Imap), ..of_cell("alpha") };
+    let imap_in_alpha = Selector { protocol: Some(Traffic::Mail(MailProtocol::Imap)), ..of_cell("alpha") };
     assert_eq!(relays.count(&imap_in_alpha), 1);
     let other_tenant = Selector { tenant: Some("other".parse().unwrap()), ..of_cell("alpha") };
     assert_eq!(relays.count(&other_tenant), 0);
@@ -169,6 +170,49 @@ fn a_user_has_so_many_sessions_and_a_source_its_share_of_them() {
     assert!(enter(7, "a@univ.example", [192, 0, 2, 1]).is_ok(), "an exempt network is not limited");
     drop(one);
     assert!(enter(8, "a@univ.example", [10, 0, 0, 1]).is_ok(), "live ones count, not logins");
+}
+
+fn tunnel(relays: &Arc<Relays>, conn: u64, user: &str, cell: &str) -> Tunnel {
+    let identity = Identity {
+        address: user.parse().unwrap(),
+        tenant: "example".parse().unwrap(),
+        category: Category::Staff,
+        cell: None,
+        method: Method::Password,
+    };
+    let (client, local) = (SocketAddr::from(([10, 0, 0, 1], 4711)), SocketAddr::from(([10, 0, 0, 2], 443)));
+    let peer = Peer { client, local, conn, listener: "https".parse().unwrap() };
+    relays.enter_tunnel(&peer, Negotiated::default(), &identity, &cell.parse().unwrap(), &"mbx:443".into())
+}
+
+#[test]
+fn a_tunnel_takes_no_session_from_mail_programs_and_is_found_as_web() {
+    let relays = Arc::new(Relays::new(1));
+    let limits = Limits { sessions_per_user: 1, sessions_per_user_source: 1, ..limits(9, 9, 9) };
+    let tunnels: Vec<_> = (0..3).map(|conn| tunnel(&relays, conn, "a@univ.example", "alpha")).collect();
+    let imap = relays.enter(about(7, "a@univ.example", "alpha", MailProtocol::Imap), &limits);
+    assert!(imap.is_ok(), "{imap:?}");
+    let web = Selector { protocol: Traffic::named("web"), ..of_user("a@univ.example") };
+    assert_eq!((relays.count(&web), relays.count(&of_cell("alpha"))), (3, 4));
+    drop(tunnels);
+    assert_eq!(relays.count(&web), 0);
+}
+
+#[tokio::test]
+async fn a_tunnel_ends_by_a_kick_a_drain_and_the_end_of_the_node() {
+    let relays = Arc::new(Relays::new(1));
+    let one = tunnel(&relays, 1, "a@univ.example", "alpha");
+    assert!(futures::poll!(Box::pin(one.ordered())).is_pending());
+    let (why, _) = tokio::join!(one.ordered(), async { relays.kick(&of_user("a@univ.example"), Duration::ZERO) });
+    assert_eq!(why, "kicked");
+    let other = tunnel(&relays, 2, "b@univ.example", "alpha");
+    let now = Instant::now();
+    let until = now + Duration::from_secs(60);
+    relays.set_drains(vec![Drain { selector: of_cell("alpha"), endpoint: None, word: word("x"), done: now, until }]);
+    assert_eq!(other.ordered().await, "drained");
+    relays.set_drains(Vec::new());
+    relays.stop();
+    assert_eq!(other.ordered().await, "node_stopped");
 }
 
 #[test]
