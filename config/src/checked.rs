@@ -250,12 +250,47 @@ pub struct ServiceProvider {
 pub struct Federation {
     /// NAME.
     pub name: String,
-    /// Signed metadata, an EntityDescriptor or EntitiesDescriptor.
-    pub file: PathBuf,
-    /// PEM certificates or public keys; one of them signed the file.
+    /// Where the signed metadata is.
+    pub source: MetadataSource,
+    /// PEM certificates or public keys; one of them signed the metadata.
     pub signing_keys: Vec<PathBuf>,
-    /// How often the file is looked at again.
+    /// How often the metadata is looked at again, at least.
     pub refresh: Duration,
+    /// How far ahead the `validUntil` of fetched metadata may be.
+    pub validity_max: Duration,
+    /// Whether all IdPs are kept, or those of the tenants.
+    pub keep_all: bool,
+}
+
+/// Where signed metadata is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MetadataSource {
+    /// A file: an EntityDescriptor or EntitiesDescriptor.
+    File(PathBuf),
+    /// The same, by HTTPS.
+    Url {
+        /// Where.
+        url: String,
+        /// PEM roots; by default the system's.
+        ca: Option<PathBuf>,
+    },
+    /// One document for each entity, by HTTPS.
+    Mdq {
+        /// The server's base, or a template with `{sha1}`.
+        base: String,
+        /// PEM roots; by default the system's.
+        ca: Option<PathBuf>,
+    },
+}
+
+impl MetadataSource {
+    /// The roots for HTTPS, when the source is fetched: `Some(None)` are the system's.
+    pub fn roots(&self) -> Option<&Option<PathBuf>> {
+        match self {
+            Self::File(_) => None,
+            Self::Url { ca, .. } | Self::Mdq { ca, .. } => Some(ca),
+        }
+    }
 }
 
 /// `[availability]`: see `reference` in docs/life-of-a-session.md.

@@ -196,6 +196,7 @@ impl App {
         let prepared = self.listeners.prepare(&config)?;
         self.listeners.commit(prepared, &config, self);
         tokio::spawn(crate::reload::keep_fresh(self.clone()));
+        tokio::spawn(crate::metadata::run(self.clone()));
         tokio::spawn(crate::probe::run(self.clone()));
         tokio::spawn(crate::drain::tell_relays(self.relays.clone(), self.stop.clone(), self.cut.clone()));
         METRICS.node_ready.set(1);

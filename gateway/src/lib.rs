@@ -11,6 +11,7 @@ pub mod limit;
 pub mod listener;
 pub mod mail;
 pub mod maintenance;
+mod metadata;
 pub mod placement;
 pub mod probe;
 pub mod reload;

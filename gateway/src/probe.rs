@@ -191,7 +191,7 @@ fn is_forced(state: IdpState) -> bool {
 }
 
 /// Four to six fifths.
-fn jitter(around: Duration) -> Duration {
+pub(crate) fn jitter(around: Duration) -> Duration {
     let mut byte = [128];
     // Without chance there is no jitter; the probe goes on.
     let _ = aws_lc_rs::rand::fill(&mut byte);

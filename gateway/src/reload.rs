@@ -1,9 +1,9 @@
-//! Reload: check first, then replace at once, or change nothing. And what is kept fresh between reloads: certificates,
-//! IdP metadata, session keys.
+//! Reload: check first, then replace at once, or change nothing. And what is kept fresh between reloads: certificates
+//! and session keys.
 
 use std::{sync::Arc, time::Duration};
 
-use guichet_auth::{saml::MetadataIndex, session::Sealer};
+use guichet_auth::session::Sealer;
 
 use crate::{
     app::{App, Snapshot, configure_board, make_snapshot},
@@ -63,16 +63,15 @@ impl App {
     }
 
     /// Replaces one part of the snapshot, between reloads.
-    fn replace(&self, change: impl FnOnce(&Snapshot) -> Snapshot) {
+    pub(crate) fn replace(&self, change: impl FnOnce(&Snapshot) -> Snapshot) {
         let before = self.snapshot.load_full();
         self.snapshot.store(Arc::new(change(&before)));
     }
 }
 
-/// Looks at the certificate folder every few seconds, at session keys and metadata now and then, until the node stops.
+/// Looks at the certificate folder every few seconds, at session keys now and then, until the node stops.
 pub(crate) async fn keep_fresh(app: Arc<App>) {
     let mut ticks: u32 = 0;
-    let mut metadata_read = app.clock.now();
     loop {
         tokio::select! {
             () = app.stop.cancelled() => return,
@@ -83,21 +82,13 @@ pub(crate) async fn keep_fresh(app: Arc<App>) {
         let _one_at_a_time = app.changing.lock().await;
         app.end_drains();
         let task = app.clone();
-        let refresh = app.snapshot.load().config.federations.iter().map(|one| one.refresh).min();
-        let metadata_due = refresh.is_some_and(|every| now.since(metadata_read) >= every);
         let keys_due = ticks.is_multiple_of(KEYS_EVERY);
-        if metadata_due {
-            metadata_read = now;
-        }
         // A panic in there is logged by its own hook; the next tick tries again.
         let _ = tokio::task::spawn_blocking(move || {
             let snapshot = task.snapshot.load_full();
             snapshot.tls.certificates.refresh(now);
             if keys_due {
                 refresh_keys(&task);
-            }
-            if metadata_due {
-                refresh_metadata(&task);
             }
         })
         .await;
@@ -116,23 +107,9 @@ fn refresh_keys(app: &App) {
     }
 }
 
-fn refresh_metadata(app: &App) {
-    let config = app.snapshot.load().config.clone();
-    match MetadataIndex::load(&config, app.clock.now()) {
-        Ok(idps) => {
-            app.replace(|before| Snapshot { idps: Arc::new(idps), ..before.share() });
-            event::MetadataRead { result: Ok(()) }.emit();
-        }
-        Err(problems) => {
-            let text = guichet_config::Report { problems }.to_string();
-            event::MetadataRead { result: Err(&text) }.emit();
-        }
-    }
-}
-
 impl Snapshot {
     /// The same parts, shared.
-    fn share(&self) -> Self {
+    pub(crate) fn share(&self) -> Self {
         Self {
             config: self.config.clone(),
             authenticator: self.authenticator.clone(),

@@ -166,6 +166,14 @@ bind = ["127.0.0.1:{http}"]
         self.with(&tables)
     }
 
+    /// Puts other tables in the place of some.
+    #[must_use]
+    pub fn instead(mut self, old: &str, new: &str) -> Self {
+        assert!(self.parts.contains(old), "no such tables:\n{old}");
+        self.parts = self.parts.replacen(old, new, 1);
+        self
+    }
+
     /// The whole file as text.
     pub fn text(&self) -> String {
         [&self.head, &self.imap_listeners, &self.limits, &self.availability, &self.log, &self.parts]

@@ -2,7 +2,7 @@
 //!
 //! A [`World`] is a folder with a certificate authority. Peers live in it, each a [`Daemon`] that ends with the test
 //! process, however that ends: [`Slapd`] (OpenLDAP), [`Dovecot`] (an IMAP cell), [`Postfix`] (its submission),
-//! [`SimpleSaml`] (an identity provider), [`WebCell`] (aiohttp) and [`Gateway`] (the built `guichet`); only [`Scripted`]
+//! [`SimpleSaml`] (an identity provider), [`Federation`] (its metadata by HTTPS), [`WebCell`] (aiohttp) and [`Gateway`] (the built `guichet`); only [`Scripted`]
 //! is no real server, as none misbehaves on demand. Clients are as real: [`Curl`], [`openssl`], [`python`](fn@python) with
 //! `imapclient`, [`Thunderbird`], and [`Browser`] (Chromium); what they keep in files is read by [`maildir`].
 //!
@@ -13,6 +13,7 @@ mod browser;
 mod curl;
 mod daemon;
 mod dovecot;
+mod federation;
 mod gateway;
 mod house;
 mod imap;
@@ -33,6 +34,7 @@ pub use browser::Browser;
 pub use curl::{Answer, Curl};
 pub use daemon::{Daemon, Signal};
 pub use dovecot::{Dovecot, MASTER, Mailbox, welcome};
+pub use federation::Federation;
 pub use gateway::{Gateway, HOST, Settings, guichet};
 pub use house::{ALICE, ALICE_AT_CELL, BOB, CAROL, ERIN, GHOST, House, LOU, MALLORY, Person};
 pub use imap::{Dialogue, openssl};

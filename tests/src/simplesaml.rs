@@ -63,7 +63,7 @@ impl SimpleSaml {
         let daemon = Daemon::start("simplesaml", &command, &dir, None);
         let mut idp = Self { name: name.to_owned(), daemon, command, dir, port, federation };
         idp.wait_ready();
-        idp.write_federation(world);
+        idp.sign_metadata(&idp.federation, Some(7), &idp.federation_file());
         idp
     }
 
@@ -138,30 +138,36 @@ impl SimpleSaml {
         self.daemon.wait_ready(|_| Curl::plain().try_get(&url).filter(|a| a.status == 200));
     }
 
-    /// What a federation does: takes the IdP's metadata, gives it an end, signs it with its own key, by `xmlsec1`.
-    fn write_federation(&self, world: &World) {
+    /// What a federation does: takes the IdP's metadata, gives it an end in `days`, signs it with its own key, by
+    /// `xmlsec1`; `file` is replaced at once.
+    pub fn sign_metadata(&self, key: &Files, days: Option<u32>, file: &Path) {
         let entity =
             wait::until("IdP metadata", || Curl::plain().try_get(&self.entity_id()).filter(|a| a.status == 200)).body;
         let entity = entity.split_once("?>").map_or(entity.as_str(), |(_, rest)| rest).trim();
-        let until = run(Command::new("date").args(["-u", "-d", "+7 days", "+%Y-%m-%dT%H:%M:%SZ"]));
+        let until = days.map(|days| {
+            let end = format!("+{days} days");
+            run(Command::new("date").args(["-u", "-d", &end, "+validUntil=\"%Y-%m-%dT%H:%M:%SZ\""]))
+        });
         let template = format!(
             r##"<?xml version="1.0" encoding="UTF-8"?>
-<md:EntitiesDescriptor xmlns:md="urn:oasis:names:tc:SAML:2.0:metadata" xmlns:ds="http://www.w3.org/2000/09/xmldsig#" ID="_federation" Name="{name}" validUntil="{until}"><ds:Signature><ds:SignedInfo><ds:CanonicalizationMethod Algorithm="http://www.w3.org/2001/10/xml-exc-c14n#"/><ds:SignatureMethod Algorithm="http://www.w3.org/2001/04/xmldsig-more#rsa-sha256"/><ds:Reference URI="#_federation"><ds:Transforms><ds:Transform Algorithm="http://www.w3.org/2000/09/xmldsig#enveloped-signature"/><ds:Transform Algorithm="http://www.w3.org/2001/10/xml-exc-c14n#"/></ds:Transforms><ds:DigestMethod Algorithm="http://www.w3.org/2001/04/xmlenc#sha256"/><ds:DigestValue/></ds:Reference></ds:SignedInfo><ds:SignatureValue/></ds:Signature>
+<md:EntitiesDescriptor xmlns:md="urn:oasis:names:tc:SAML:2.0:metadata" xmlns:ds="http://www.w3.org/2000/09/xmldsig#" ID="_federation" Name="{name}" {until}><ds:Signature><ds:SignedInfo><ds:CanonicalizationMethod Algorithm="http://www.w3.org/2001/10/xml-exc-c14n#"/><ds:SignatureMethod Algorithm="http://www.w3.org/2001/04/xmldsig-more#rsa-sha256"/><ds:Reference URI="#_federation"><ds:Transforms><ds:Transform Algorithm="http://www.w3.org/2000/09/xmldsig#enveloped-signature"/><ds:Transform Algorithm="http://www.w3.org/2001/10/xml-exc-c14n#"/></ds:Transforms><ds:DigestMethod Algorithm="http://www.w3.org/2001/04/xmlenc#sha256"/><ds:DigestValue/></ds:Reference></ds:SignedInfo><ds:SignatureValue/></ds:Signature>
 {entity}
 </md:EntitiesDescriptor>
 "##,
             name = self.name,
-            until = until.trim(),
+            until = until.as_deref().unwrap_or_default().trim(),
         );
-        let unsigned = world.dir().join(format!("{}-unsigned.xml", self.name));
+        let unsigned = file.with_extension("unsigned");
+        let signed = file.with_extension("signed");
         std::fs::write(&unsigned, template).expect("template");
         run(Command::new("xmlsec1")
             .args(["--sign", "--id-attr:ID", "urn:oasis:names:tc:SAML:2.0:metadata:EntitiesDescriptor"])
             .arg("--privkey-pem")
-            .arg(&self.federation.key)
+            .arg(&key.key)
             .arg("--output")
-            .arg(self.federation_file())
+            .arg(&signed)
             .arg(&unsigned));
+        std::fs::rename(signed, file).expect("signed metadata");
     }
 }
 

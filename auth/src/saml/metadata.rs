@@ -1,30 +1,33 @@
-//! Metadata of the IdPs: signed files in, an index by entityID out.
+//! Metadata of the IdPs: signed documents in, an index by entityID out.
 //!
-//! A file is one `EntityDescriptor` or an `EntitiesDescriptor` of any depth. Its root carries the signature, by a key that
-//! the configuration pins (dates of certificates do not count); nothing is read from a file that does not verify.
-//! `validUntil` must not be past; a local file may lack it, because its owner replaces it by hand. Entities that are
-//! expired themselves, are no SAML 2.0 IdP or have no name are left out.
+//! A document is one `EntityDescriptor` or an `EntitiesDescriptor` of any depth. Its root carries the signature, by a key
+//! that the configuration pins (dates of certificates do not count); nothing is read from a document that does not verify.
+//! `validUntil` must not be past; a local file may lack it, because its owner replaces it by hand; what is fetched must
+//! have one, not too far ahead. Entities that are expired themselves, are no SAML 2.0 IdP or have no name are left out.
+//!
+//! [`source`] says where documents are and keeps the last good copies; fetching them is the caller's.
+
+mod document;
+mod entity;
+mod source;
 
 use std::{
-    collections::{BTreeSet, HashMap},
-    path::Path,
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
-use base64::{Engine as _, prelude::BASE64_STANDARD};
-use guichet_config::{Config, Federation, Problem};
-use rustls::pki_types::{CertificateDer, SubjectPublicKeyInfoDer, pem::PemObject};
+use guichet_config::{Config, Federation, MetadataSource, Problem};
 use tracing::warn;
-use uppsala::{Document, NodeId};
 
-use super::{
-    signature::{self, SignatureFault},
-    xml::{self, DS, MD, SAMLP, XmlFault},
+use self::document::{Rules, earlier};
+pub use self::{
+    document::Verified,
+    source::{DocumentId, Reader, documents},
 };
 use crate::WallTime;
 
 /// What we keep of an IdP.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct IdpMetadata {
     /// entityID.
     pub entity_id: String,
@@ -32,6 +35,12 @@ pub struct IdpMetadata {
     pub sso_redirect: Option<String>,
     /// SingleSignOnService, HTTP-POST.
     pub sso_post: Option<String>,
+    /// SingleLogoutService, HTTP-Redirect.
+    pub slo_redirect: Option<String>,
+    /// SingleLogoutService, HTTP-POST.
+    pub slo_post: Option<String>,
+    /// SingleLogoutService, SOAP.
+    pub slo_soap: Option<String>,
     /// DER certificates for signing (no `use`, or `use="signing"`).
     pub signing_certificates: Vec<Vec<u8>>,
     /// `shibmd:Scope` values (regexp ones are left out and reported).
@@ -42,6 +51,10 @@ pub struct IdpMetadata {
     pub error_url: Option<String>,
     /// WantAuthnRequestsSigned.
     pub want_signed_requests: bool,
+    /// Entity categories.
+    pub entity_categories: Vec<String>,
+    /// The earliest `validUntil` that holds for it.
+    pub valid_until: Option<WallTime>,
 }
 
 /// Why metadata cannot be used.
@@ -52,64 +65,68 @@ pub struct MetadataError {
     pub message: String,
 }
 
-/// IdPs by entityID. Swapped whole at each refresh.
+/// A document in use.
+#[derive(Clone, Debug)]
+pub struct Held {
+    /// What it says.
+    pub verified: Arc<Verified>,
+    /// When its source last stood by it.
+    pub since: WallTime,
+}
+
+/// IdPs by entityID. Replaced whole when a document changes.
 #[derive(Clone, Debug, Default)]
 pub struct MetadataIndex {
     by_entity: HashMap<String, Arc<IdpMetadata>>,
+    /// In the order of the configuration.
+    federations: Vec<String>,
+    documents: BTreeMap<DocumentId, Held>,
+    /// When the first of the IdPs ends.
+    first_end: Option<WallTime>,
 }
 
 impl MetadataIndex {
-    /// Reads and verifies every federation file of the configuration. Problems (missing, wrongly signed, expired,
-    /// a tenant's IdP that no file holds) point at the configuration's line. An entityID in two files: the first
-    /// federation in the configuration wins.
+    /// Reads and verifies what this machine has of every federation: files, and copies of what was fetched. Problems
+    /// (a file missing, wrongly signed, expired, a tenant's IdP that no file holds) point at the configuration's line. A
+    /// copy that cannot be used is no problem of the configuration: it is left out, to be fetched. An entityID in two
+    /// documents: the first federation in the configuration wins.
     ///
     /// # Errors
     /// All problems found.
     pub fn load(config: &Config, now: WallTime) -> Result<Self, Vec<Problem>> {
-        let mut index = Self::default();
+        let mut index = Self::of_federations(config.federations.iter().map(|one| one.name.clone()).collect());
         let mut problems = Vec::new();
         for federation in &config.federations {
-            match read_federation(federation, now) {
-                Ok(idps) => index.add(idps),
+            match read_federation(config, federation, now) {
+                Ok(documents) => index.documents.extend(documents),
                 Err((key, message)) => problems.push(config.problem(&key, message, None)),
             }
         }
+        index.merge(now);
+        let all_files = config.federations.iter().all(|one| matches!(one.source, MetadataSource::File(_)));
         // With a file missing every IdP in it would be reported too.
         if problems.is_empty() {
-            problems.extend(index.missing(config));
+            let missing = index.missing(config);
+            if all_files {
+                problems.extend(missing);
+            } else {
+                missing.iter().for_each(|problem| warn!(%problem, "A tenant's IdP cannot be used yet."));
+            }
         }
         if problems.is_empty() { Ok(index) } else { Err(problems) }
+    }
+
+    /// Nothing yet of federations, the one that wins first.
+    pub fn of_federations(federations: Vec<String>) -> Self {
+        Self { federations, ..Self::default() }
     }
 
     /// Verifies and reads one metadata document. `keys` are DER certificates or SubjectPublicKeyInfo.
     ///
     /// # Errors
     /// Not signed by one of the keys, expired, malformed.
-    pub fn read(xml: &[u8], keys: &[Vec<u8>], now: WallTime) -> Result<Vec<IdpMetadata>, MetadataError> {
-        let fail = |message: &str| MetadataError { message: message.to_owned() };
-        if xml.len() > FILE_BYTES_MAX {
-            return Err(fail("the file is larger than 128 MiB"));
-        }
-        let text = std::str::from_utf8(xml).map_err(|_| fail("the file is not UTF-8"))?;
-        let doc = xml::parse(text.trim_start_matches('\u{feff}')).map_err(|fault| fail(xml_message(fault)))?;
-        let root = doc.document_element().ok_or_else(|| fail("the file is empty"))?;
-        if !xml::is(&doc, root, MD, "EntityDescriptor") && !xml::is(&doc, root, MD, "EntitiesDescriptor") {
-            return Err(fail("the document is neither an EntityDescriptor nor an EntitiesDescriptor"));
-        }
-        // The schema puts the signature first, so bergshamra's "first signature of the document" is the root's.
-        let signature = xml::elements(&doc, root)
-            .next()
-            .filter(|first| xml::is(&doc, *first, DS, "Signature"))
-            .ok_or_else(|| fail("the document is not signed (no Signature as first element of its root)"))?;
-        let keys = signature::keys_of(keys.iter().map(Vec::as_slice));
-        signature::verify_first(&doc, doc.input_text(), signature, root, &keys)
-            .map_err(|fault| fail(signature_message(fault)))?;
-        let mut idps = Vec::new();
-        if !is_current(&doc, root, now) {
-            return Err(fail("the document has expired (validUntil)"));
-        }
-        collect(&doc, root, now, &mut idps);
-        Ok(idps)
+    pub fn read(xml: &[u8], keys: &[Vec<u8>], now: WallTime) -> Result<Verified, MetadataError> {
+        document::read(xml, &Rules { keys, wanted: None, validity_max: None }, now)
     }
 
     /// One IdP.
@@ -117,9 +134,50 @@ impl MetadataIndex {
         self.by_entity.get(entity_id).cloned()
     }
 
-    fn add(&mut self, idps: Vec<IdpMetadata>) {
-        for idp in idps {
-            self.by_entity.entry(idp.entity_id.clone()).or_insert_with(|| Arc::new(idp));
+    /// A document in use.
+    pub fn held(&self, id: &DocumentId) -> Option<&Held> {
+        self.documents.get(id)
+    }
+
+    /// The documents in use of one federation.
+    pub fn held_of<'a>(&'a self, federation: &'a str) -> impl Iterator<Item = &'a Held> {
+        self.documents.iter().filter(move |(id, _)| id.federation == federation).map(|(_, held)| held)
+    }
+
+    /// The same with one document replaced.
+    #[must_use]
+    pub fn with(&self, id: DocumentId, held: Held, now: WallTime) -> Self {
+        let mut next = self.clone();
+        next.documents.insert(id, held);
+        next.merge(now);
+        next
+    }
+
+    /// Whether an IdP has come to its end; [`MetadataIndex::at`] is without it.
+    pub fn has_ended(&self, now: WallTime) -> bool {
+        self.first_end.is_some_and(|end| end <= now)
+    }
+
+    /// The same without what has come to its end.
+    #[must_use]
+    pub fn at(&self, now: WallTime) -> Self {
+        let mut next = self.clone();
+        next.merge(now);
+        next
+    }
+
+    fn merge(&mut self, now: WallTime) {
+        self.by_entity.clear();
+        self.first_end = None;
+        for federation in &self.federations {
+            let documents = self.documents.iter().filter(|(id, _)| id.federation == *federation);
+            for idp in documents.flat_map(|(_, held)| held.verified.idps.values()) {
+                if idp.valid_until.is_some_and(|end| end <= now) || self.by_entity.contains_key(&idp.entity_id) {
+                    continue;
+                }
+                self.first_end = earlier(self.first_end, idp.valid_until);
+                self.by_entity.insert(idp.entity_id.clone(), Arc::clone(idp));
+            }
         }
     }
 
@@ -130,7 +188,7 @@ impl MetadataIndex {
             let Some(wanted) = &tenant.idp else { continue };
             let key = format!("tenant.{}.idp.saml.entity_id", tenant.id);
             let message = match self.by_entity.get(&wanted.entity_id) {
-                None => format!("no metadata file holds the IdP \"{}\"", wanted.entity_id),
+                None => format!("no metadata holds the IdP \"{}\"", wanted.entity_id),
                 Some(idp) if idp.signing_certificates.is_empty() => {
                     "the IdP's metadata has no usable signing key".to_owned()
                 }
@@ -149,186 +207,31 @@ impl MetadataIndex {
     }
 }
 
-fn read_federation(federation: &Federation, now: WallTime) -> Result<Vec<IdpMetadata>, (String, String)> {
+/// The documents that this machine has of a federation.
+fn read_federation(
+    config: &Config,
+    federation: &Federation,
+    now: WallTime,
+) -> Result<Vec<(DocumentId, Held)>, (String, String)> {
     let key_path = |leaf: &str| format!("federation.{}.{leaf}", federation.name);
-    let mut keys = Vec::new();
-    for path in &federation.signing_keys {
-        let pinned = read_keys(path).map_err(|message| (key_path("signing_keys"), message))?;
-        keys.extend(pinned);
-    }
-    let file = &federation.file;
-    let fail = |message: String| (key_path("file"), message);
-    let size = std::fs::metadata(file).map_err(|error| fail(format!("{}: {error}", file.display())))?.len();
-    if size > FILE_BYTES_MAX as u64 {
-        return Err(fail(format!("{}: the file is larger than 128 MiB", file.display())));
-    }
-    let bytes = std::fs::read(file).map_err(|error| fail(format!("{}: {error}", file.display())))?;
-    MetadataIndex::read(&bytes, &keys, now).map_err(|error| fail(format!("{}: {error}", file.display())))
-}
-
-/// Every certificate and public key of a PEM file.
-fn read_keys(path: &Path) -> Result<Vec<Vec<u8>>, String> {
-    let name = path.display();
-    let pem = std::fs::read(path).map_err(|error| format!("{name}: {error}"))?;
-    let certificates = CertificateDer::pem_slice_iter(&pem).flatten().map(|der| der.as_ref().to_vec());
-    let keys = SubjectPublicKeyInfoDer::pem_slice_iter(&pem).flatten().map(|der| der.as_ref().to_vec());
-    let all: Vec<Vec<u8>> = certificates.chain(keys).collect();
-    if all.is_empty() {
-        return Err(format!("{name}: no PEM certificate or public key"));
-    }
-    if all.iter().any(|der| signature::verification_key(der).is_none()) {
-        return Err(format!(
-            "{name}: only RSA keys of 2048 bits or more and ECDSA P-256, P-384, P-521 keys can be used"
-        ));
-    }
-    Ok(all)
-}
-
-fn xml_message(fault: XmlFault) -> &'static str {
-    match fault {
-        XmlFault::Doctype => "the file has a document type declaration",
-        XmlFault::Malformed => "the file is not well-formed XML in UTF-8, or nested too deep",
-        XmlFault::RelativeNamespace => "the file has a relative namespace name",
-        XmlFault::QualifiedId => "the file has an ID attribute in a namespace",
-        XmlFault::DuplicateId => "two elements of the file have the same ID",
-        XmlFault::TooManyAttributes => "an element of the file has too many attributes",
-    }
-}
-
-fn signature_message(fault: SignatureFault) -> &'static str {
-    match fault {
-        SignatureFault::Shape => "the signature does not cover the whole document by its ID, or has an unusual shape",
-        SignatureFault::Algorithm => "the signature uses an algorithm that is not accepted (such as SHA-1)",
-        SignatureFault::NoKey => "no usable signing key is configured",
-        SignatureFault::Invalid => "the signature is not by one of the configured keys, or the file was changed",
-    }
-}
-
-fn is_current(doc: &Document<'_>, node: NodeId, now: WallTime) -> bool {
-    match xml::attribute(doc, node, "validUntil") {
-        None => true,
-        Some(text) => xml::time(text).is_some_and(|until| now < until),
-    }
-}
-
-/// Depth is bounded by the parser.
-fn collect(doc: &Document<'_>, node: NodeId, now: WallTime, idps: &mut Vec<IdpMetadata>) {
-    if !is_current(doc, node, now) {
-        return;
-    }
-    if xml::is(doc, node, MD, "EntityDescriptor") {
-        if let Some(idp) = read_entity(doc, node, now) {
-            idps.push(idp);
-        }
-        return;
-    }
-    for child in xml::elements(doc, node) {
-        if xml::is(doc, child, MD, "EntityDescriptor") || xml::is(doc, child, MD, "EntitiesDescriptor") {
-            collect(doc, child, now, idps);
-        }
-    }
-}
-
-fn read_entity(doc: &Document<'_>, entity: NodeId, now: WallTime) -> Option<IdpMetadata> {
-    let entity_id = xml::attribute(doc, entity, "entityID").filter(|id| !id.is_empty() && id.len() <= 1024)?;
-    let role = xml::children(doc, entity, MD, "IDPSSODescriptor").find(|role| {
-        let protocols = xml::attribute(doc, *role, "protocolSupportEnumeration").unwrap_or_default();
-        protocols.split_ascii_whitespace().any(|protocol| protocol == SAMLP) && is_current(doc, *role, now)
-    })?;
-    let endpoint = |binding: &str| {
-        xml::children(doc, role, MD, "SingleSignOnService")
-            .filter(|node| xml::attribute(doc, *node, "Binding") == Some(binding))
-            .filter_map(|node| xml::attribute(doc, node, "Location"))
-            .find_map(web_url)
-    };
-    let mut scopes = Vec::new();
-    for holder in [entity, role] {
-        scopes.extend(read_scopes(doc, holder, entity_id));
-    }
-    Some(IdpMetadata {
-        entity_id: entity_id.to_owned(),
-        sso_redirect: endpoint(REDIRECT),
-        sso_post: endpoint(POST),
-        signing_certificates: read_signing_certificates(doc, role, entity_id),
-        scopes,
-        names: read_names(doc, entity, role),
-        error_url: xml::attribute(doc, role, "errorURL").and_then(web_url),
-        want_signed_requests: matches!(xml::attribute(doc, role, "WantAuthnRequestsSigned"), Some("true" | "1")),
-    })
-}
-
-/// Only http and https: the browser is sent there.
-fn web_url(location: &str) -> Option<String> {
-    let url = url::Url::parse(location).ok()?;
-    let sound = matches!(url.scheme(), "http" | "https") && url.has_host() && !location.contains(char::is_whitespace);
-    // Kept as written: a Response's Destination and the IdP's own checks compare text.
-    (sound && url.fragment().is_none()).then(|| location.to_owned())
-}
-
-fn read_signing_certificates(doc: &Document<'_>, role: NodeId, entity_id: &str) -> Vec<Vec<u8>> {
-    let mut found = Vec::new();
-    for descriptor in xml::children(doc, role, MD, "KeyDescriptor") {
-        if !matches!(xml::attribute(doc, descriptor, "use"), None | Some("signing")) {
-            continue;
-        }
-        let certificates = xml::children(doc, descriptor, DS, "KeyInfo")
-            .flat_map(|info| xml::children(doc, info, DS, "X509Data"))
-            .flat_map(|data| xml::children(doc, data, DS, "X509Certificate"));
-        for node in certificates {
-            let decoded = xml::text(doc, node).and_then(|text| {
-                let bare: String = text.split_ascii_whitespace().collect();
-                BASE64_STANDARD.decode(bare).ok()
-            });
-            match decoded.filter(|der| signature::verification_key(der).is_some()) {
-                Some(der) if found.contains(&der) => {}
-                Some(der) => found.push(der),
-                None => warn!(entity_id, "A signing certificate in the metadata cannot be used."),
+    let reader = Reader::new(config, federation).map_err(|error| (key_path("signing_keys"), error.message))?;
+    let mut held = Vec::new();
+    for id in documents(config, federation) {
+        match reader.stored(&id, now) {
+            Ok(Some((verified, since))) => held.push((id, Held { verified: Arc::new(verified), since })),
+            Ok(None) => {}
+            Err(error) if federation.source.roots().is_some() => {
+                warn!(federation = federation.name, %error, "A copy of metadata is not used; it will be fetched again.");
+            }
+            Err(error) => {
+                let short = config.places.contains_key(&key_path("file"));
+                return Err((key_path(if short { "file" } else { "source.file" }), error.message));
             }
         }
     }
-    found
+    Ok(held)
 }
 
-fn read_scopes(doc: &Document<'_>, holder: NodeId, entity_id: &str) -> Vec<String> {
-    let mut scopes = Vec::new();
-    let nodes = xml::children(doc, holder, MD, "Extensions").flat_map(|ext| xml::children(doc, ext, SHIBMD, "Scope"));
-    for node in nodes {
-        if matches!(xml::attribute(doc, node, "regexp"), Some("true" | "1")) {
-            warn!(entity_id, "A regular expression as scope in the metadata is not used.");
-            continue;
-        }
-        if let Some(scope) = xml::text(doc, node).filter(|scope| !scope.is_empty() && !scope.contains('@')) {
-            scopes.push(scope);
-        }
-    }
-    scopes
-}
-
-/// Names by language: mdui:DisplayName, else the organization's.
-fn read_names(doc: &Document<'_>, entity: NodeId, role: NodeId) -> HashMap<String, String> {
-    let mut names = HashMap::new();
-    let display = xml::children(doc, role, MD, "Extensions")
-        .flat_map(|extensions| xml::children(doc, extensions, MDUI, "UIInfo"))
-        .flat_map(|info| xml::children(doc, info, MDUI, "DisplayName"));
-    let organization = xml::children(doc, entity, MD, "Organization")
-        .flat_map(|organization| xml::children(doc, organization, MD, "OrganizationDisplayName"));
-    for node in display.chain(organization) {
-        let language = doc.element(node).and_then(|element| element.get_attribute_ns(XML, "lang")).unwrap_or("en");
-        if let Some(name) = xml::text(doc, node).filter(|name| !name.is_empty()) {
-            names.entry(language.to_ascii_lowercase()).or_insert(name);
-        }
-    }
-    names
-}
-
-const REDIRECT: &str = "urn:oasis:names:tc:SAML:2.0:bindings:HTTP-Redirect";
-const POST: &str = "urn:oasis:names:tc:SAML:2.0:bindings:HTTP-POST";
-const SHIBMD: &str = "urn:mace:shibboleth:metadata:1.0";
-const MDUI: &str = "urn:oasis:names:tc:SAML:metadata:ui";
-const XML: &str = "http://www.w3.org/XML/1998/namespace";
-
-/// The whole of eduGAIN is about 100 MB; three times the file is needed while reading.
-const FILE_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// More known IdPs than that are no hint.
 const KNOWN_SHOWN_MAX: usize = 12;
 

@@ -14,7 +14,7 @@ pub mod response;
 mod signature;
 mod xml;
 
-pub use metadata::{IdpMetadata, MetadataError, MetadataIndex};
+pub use metadata::{DocumentId, Held, IdpMetadata, MetadataError, MetadataIndex, Verified};
 pub use request::{Binding, Outgoing, ServiceProvider, SpError};
 pub use response::{Expected, Login, Refusal};
 

@@ -4,7 +4,8 @@ use std::{net::SocketAddr, time::Duration};
 
 use super::{Check, all, network::parse_host, values::seconds};
 use crate::{
-    Availability, Federation, Limits, Log, LogFormat, Management, Node, Public, ServiceProvider, Session, TlsProfile,
+    Availability, Federation, Limits, Log, LogFormat, Management, MetadataSource, Node, Public, ServiceProvider,
+    Session, TlsProfile,
     file::{self, Lapse},
     shape,
 };
@@ -158,18 +159,58 @@ impl Check {
             let key = shape::join("federation", name);
             // The same rule for every name an operator gives.
             let name = self.parse::<crate::ListenerId>(&key, name).map(|id| id.as_str().to_owned());
-            let path = self.file(&format!("{key}.file"), &file.file);
+            let source = self.metadata_source(&key, file);
             let one = |(index, text): (usize, &String)| self.file(&format!("{key}.signing_keys[{index}]"), text);
             let signing_keys = all(file.signing_keys.iter().enumerate().map(one).collect());
             let refresh = self.lapse(&format!("{key}.refresh"), &file.refresh, seconds(1)..=seconds(7 * 86400));
-            federations.push(match (name, path, signing_keys, refresh) {
-                (Some(name), Some(file), Some(signing_keys), Some(refresh)) => {
-                    Some(Federation { name, file, signing_keys, refresh })
+            let validity = format!("{key}.validity_max");
+            let validity_max = self.lapse(&validity, &file.validity_max, seconds(3600)..=seconds(90 * 86400));
+            let keep_all = matches!(file.keep, file::Keep::All);
+            federations.push(match (name, source, signing_keys, refresh, validity_max) {
+                (Some(name), Some(source), Some(signing_keys), Some(refresh), Some(validity_max)) => {
+                    Some(Federation { name, source, signing_keys, refresh, validity_max, keep_all })
                 }
                 _ => None,
             });
         }
         all(federations)
+    }
+
+    fn metadata_source(&mut self, key: &str, file: &file::Federation) -> Option<MetadataSource> {
+        let none = file::MetadataSource { file: None, url: None, mdq: None, ca: None };
+        let source = file.source.as_ref().unwrap_or(&none);
+        let ca = self.file_or_none(&format!("{key}.source.ca"), source.ca.as_deref());
+        match (&file.file, &source.file, &source.url, &source.mdq) {
+            (Some(text), None, None, None) => {
+                return self.file(&format!("{key}.file"), text).map(MetadataSource::File);
+            }
+            (None, Some(text), None, None) => {
+                return self.file(&format!("{key}.source.file"), text).map(MetadataSource::File);
+            }
+            (None, None, Some(url), None) => {
+                let url = self.https(&format!("{key}.source.url"), url)?;
+                return Some(MetadataSource::Url { url, ca: ca? });
+            }
+            (None, None, None, Some(base)) => {
+                let base = self.https(&format!("{key}.source.mdq"), base)?;
+                return Some(MetadataSource::Mdq { base, ca: ca? });
+            }
+            _ => {}
+        }
+        let hint = "source = { file = \"PATH\" }, { url = \"https://…\" } or { mdq = \"https://…\" }".to_owned();
+        self.problem(key, "a federation has one source of metadata", hint);
+        None
+    }
+
+    /// An address that begins with `https://` and has a host.
+    fn https(&mut self, key: &str, text: &str) -> Option<String> {
+        let host = text.strip_prefix("https://").and_then(|rest| rest.split(['/', ':', '?']).next());
+        let plain = text.len() <= 2048 && text.chars().all(|c| c.is_ascii_graphic() && c != '#' && c != '@');
+        if plain && host.is_some_and(|host| !host.is_empty()) {
+            return Some(text.to_owned());
+        }
+        self.problem(key, format!("{text:?} is not an https:// address"), None);
+        None
     }
 
     pub(super) fn availability(&mut self, file: &file::Availability) -> Option<Availability> {

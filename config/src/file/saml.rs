@@ -30,16 +30,53 @@ fn saml_clock_skew() -> Lapse {
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Federation {
-    /// Signed metadata.
-    pub(crate) file: String,
-    /// PEM certificates or public keys; one of them signed the file.
+    /// Signed metadata in a file: short for `source.file`.
+    pub(crate) file: Option<String>,
+    /// Where the signed metadata is.
+    pub(crate) source: Option<MetadataSource>,
+    /// PEM certificates or public keys; one of them signed the metadata.
     #[schemars(length(min = 1, max = 8))]
     pub(crate) signing_keys: Vec<String>,
-    /// How often the file is looked at again.
+    /// How often the metadata is looked at again, at least; its `cacheDuration` may ask for more.
     #[serde(default = "federation_refresh")]
     pub(crate) refresh: Lapse,
+    /// How far ahead the `validUntil` of fetched metadata may be.
+    #[serde(default = "federation_validity_max")]
+    pub(crate) validity_max: Lapse,
+    /// Which identity providers are kept in memory.
+    #[serde(default)]
+    pub(crate) keep: Keep,
+}
+
+/// Where signed metadata is: one of `file`, `url` and `mdq`.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MetadataSource {
+    /// A file, replaced by its owner.
+    pub(crate) file: Option<String>,
+    /// An aggregate, by HTTPS.
+    pub(crate) url: Option<String>,
+    /// A server of one document for each entity (MDQ), by HTTPS; `{sha1}` in it stands for the digest of the entityID.
+    pub(crate) mdq: Option<String>,
+    /// PEM roots for the HTTPS of `url` and `mdq`; by default the system's.
+    pub(crate) ca: Option<String>,
+}
+
+/// Which identity providers of a federation are kept.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Keep {
+    /// Those of the tenants.
+    #[default]
+    Tenants,
+    /// All.
+    All,
 }
 
 fn federation_refresh() -> Lapse {
     Lapse::new("1h")
+}
+
+fn federation_validity_max() -> Lapse {
+    Lapse::new("14d")
 }

@@ -597,26 +597,6 @@ impl CertificatesChanged<'_> {
     }
 }
 
-/// The metadata files were read again.
-#[derive(Debug)]
-pub struct MetadataRead<'a> {
-    /// Fine, or the report.
-    pub result: Result<(), &'a str>,
-}
-
-impl MetadataRead<'_> {
-    /// Logs and counts.
-    pub fn emit(&self) {
-        match self.result {
-            Ok(()) => METRICS.saml_metadata_reloads.with_label_values(&["done"]).inc(),
-            Err(report) => {
-                METRICS.saml_metadata_reloads.with_label_values(&["refused"]).inc();
-                error!(report, "The IdP metadata cannot be used; the old one stays.");
-            }
-        }
-    }
-}
-
 /// A probe of a tenant's IdP ended.
 #[derive(Debug)]
 pub struct IdpProbed<'a> {

@@ -1,4 +1,4 @@
-//! TLS towards cells: always verified, one configuration per file of roots, so that sessions resume.
+//! TLS towards cells and sources of metadata: always verified, one configuration per file of roots, so that sessions resume.
 
 use std::{
     collections::HashMap,
@@ -47,12 +47,24 @@ impl ClientTls {
                 }
             }
         }
+        for federation in &config.federations {
+            let Some(ca) = federation.source.roots().filter(|ca| !all.by_roots.contains_key(ca)) else { continue };
+            match client_config(ca.as_deref()) {
+                Ok(config) => drop(all.by_roots.insert(ca.clone(), config)),
+                Err(problem) => problems.push((format!("federation.{}.source.ca", federation.name), problem)),
+            }
+        }
         if problems.is_empty() { Ok(all) } else { Err(problems) }
     }
 
     /// The configuration for one cell; `None` when it was not part of the configuration this was loaded from.
     pub fn of(&self, tls: &CellTls) -> Option<Arc<ClientConfig>> {
-        self.by_roots.get(&tls.ca).cloned()
+        self.of_roots(&tls.ca)
+    }
+
+    /// The configuration with these roots; `None` as for [`ClientTls::of`].
+    pub fn of_roots(&self, roots: &Option<PathBuf>) -> Option<Arc<ClientConfig>> {
+        self.by_roots.get(roots).cloned()
     }
 }
 

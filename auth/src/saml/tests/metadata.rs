@@ -2,8 +2,13 @@
 
 use bergshamra_core::algorithm as alg;
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+
 use super::{
-    super::minter::{NOW, Recipe, at, sign, world, write_private},
+    super::{
+        minter::{NOW, Recipe, at, sign, world, write_private},
+        signature,
+    },
     *,
 };
 
@@ -18,7 +23,7 @@ fn key_descriptor(usage: &str, certificate: &[u8]) -> String {
     )
 }
 
-fn entity(id: &str, attributes: &str) -> String {
+pub(super) fn entity(id: &str, attributes: &str) -> String {
     let world = world();
     format!(
         "<md:EntityDescriptor {HEAD} {attributes} entityID=\"{id}\">@SIG@<md:Extensions><shibmd:Scope regexp=\"false\">\
@@ -39,13 +44,23 @@ fn entity(id: &str, attributes: &str) -> String {
     )
 }
 
-fn signed(xml: &str, id: &str) -> String {
+pub(super) fn signed(xml: &str, id: &str) -> String {
     sign(&xml.replacen("@SIG@", &Recipe::default().template(id), 1).replace("@SIG@", ""), &world().signing)
 }
 
-fn read(xml: &str) -> Result<Vec<IdpMetadata>, String> {
+fn read(xml: &str) -> Result<Vec<Arc<IdpMetadata>>, String> {
     let keys = [world().signing.certificate.clone()];
-    MetadataIndex::read(xml.as_bytes(), &keys, NOW).map_err(|error| error.message)
+    let mut idps: Vec<_> = verified(xml, &keys)?.idps.into_values().collect();
+    idps.sort_by(|one, other| one.entity_id.cmp(&other.entity_id));
+    Ok(idps)
+}
+
+fn verified(xml: &str, keys: &[Vec<u8>]) -> Result<Verified, String> {
+    MetadataIndex::read(xml.as_bytes(), keys, NOW).map_err(|error| error.message)
+}
+
+fn id(federation: &str) -> DocumentId {
+    DocumentId { federation: federation.to_owned(), entity_id: None }
 }
 
 #[test]
@@ -63,7 +78,7 @@ fn a_signed_entity_is_read() {
     assert!(idp.want_signed_requests);
 }
 
-fn aggregate(attributes: &str, inner: &str) -> String {
+pub(super) fn aggregate(attributes: &str, inner: &str) -> String {
     format!("<md:EntitiesDescriptor {HEAD} {attributes}>@SIG@{inner}</md:EntitiesDescriptor>")
 }
 
@@ -76,15 +91,16 @@ fn aggregates_nest_and_the_first_of_two_wins() {
     let idps = read(&signed(&xml, "_r")).unwrap();
     let ids: Vec<&str> = idps.iter().map(|idp| idp.entity_id.as_str()).collect();
     assert_eq!(ids, ["https://idp.a.example", "https://idp.b.example"]);
-    let mut index = MetadataIndex::default();
-    let mut second = idps.clone();
-    for idp in &mut second {
-        idp.scopes.clear();
-    }
-    index.add(idps);
-    index.add(second);
-    assert_eq!(index.idp("https://idp.a.example").unwrap().scopes.len(), 2);
+    let keys = [world().signing.certificate.clone()];
+    let hold = |xml: &str| Held { verified: Arc::new(verified(xml, &keys).unwrap()), since: NOW };
+    let index = MetadataIndex::of_federations(vec!["z".to_owned(), "a".to_owned()]);
+    let scopeless = xml.replace("shibmd:Scope", "shibmd:Other");
+    let index = index.with(id("a"), hold(&signed(&scopeless, "_r")), NOW).with(id("z"), hold(&signed(&xml, "_r")), NOW);
+    assert_eq!(index.idp("https://idp.a.example").unwrap().scopes.len(), 2, "the first in the configuration wins");
     assert!(index.idp("https://idp.old.example").is_none());
+    assert!(!index.has_ended(NOW));
+    let end = NOW.plus(std::time::Duration::from_secs(3600));
+    assert!(index.has_ended(end) && index.at(end).idp("https://idp.a.example").is_none(), "an end is kept");
 }
 
 #[test]
@@ -114,32 +130,57 @@ fn files_that_are_not_vouched_for_are_refused_whole() {
 }
 
 #[test]
-fn a_bare_public_key_pins_as_well_as_a_certificate() {
+fn a_document_that_was_cut_short_is_refused() {
     let honest = signed(&entity("https://idp.a.example", "ID=\"_e\""), "_e");
-    let key = signature::verification_key(&world().signing.certificate).unwrap().to_spki_der().unwrap();
-    assert_eq!(MetadataIndex::read(honest.as_bytes(), &[key], NOW).unwrap().len(), 1);
+    for part in 0..20 {
+        let mut end = honest.len() * part / 20;
+        while !honest.is_char_boundary(end) {
+            end -= 1;
+        }
+        assert!(read(&honest[..end]).is_err(), "cut at {end}");
+    }
 }
 
 #[test]
-fn federations_are_read_from_their_files() {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("idps.xml");
-    let pin = dir.path().join("pin.pem");
-    std::fs::write(&file, signed(&entity("https://idp.a.example", "ID=\"_e\""), "_e")).unwrap();
-    std::fs::write(&pin, &world().signing.certificate_pem).unwrap();
-    let federation = Federation {
-        name: "local".to_owned(),
-        file: file.clone(),
-        signing_keys: vec![pin.clone()],
-        refresh: std::time::Duration::from_secs(3600),
-    };
-    assert_eq!(read_federation(&federation, NOW).unwrap().len(), 1);
-    std::fs::write(&pin, "nothing").unwrap();
-    assert_eq!(read_federation(&federation, NOW).unwrap_err().0, "federation.local.signing_keys");
-    std::fs::write(&pin, &world().foreign_key.certificate_pem).unwrap();
-    assert_eq!(read_federation(&federation, NOW).unwrap_err().0, "federation.local.file");
-    std::fs::remove_file(&file).unwrap();
-    assert_eq!(read_federation(&federation, NOW).unwrap_err().0, "federation.local.file");
+fn an_entity_that_stands_twice_counts_once_and_the_first_is_used() {
+    let first = entity("https://idp.a.example", "");
+    let second = first.replace("univ-a.example", "univ-b.example").replace("Université A", "Université B");
+    let second = second.replacen("https://idp.univ-b.example", "https://idp.a.example", 1);
+    let idps = read(&signed(&aggregate("ID=\"_r\"", &format!("{first}{second}")), "_r")).unwrap();
+    let [idp] = idps.as_slice() else { panic!("one entity expected") };
+    assert_eq!(idp.scopes, ["univ-a.example", "lab.univ-a.example"], "no scope of the second is added");
+}
+
+#[test]
+fn a_scope_by_regular_expression_is_no_scope() {
+    for spelt in ["true", "1", " true ", "TRUE", "", "yes"] {
+        let xml = entity("https://idp.a.example", "ID=\"_e\"");
+        let xml = xml.replacen("<shibmd:Scope>", &format!("<shibmd:Scope regexp=\"{spelt}\">"), 1);
+        let idps = read(&signed(&xml, "_e")).unwrap();
+        assert_eq!(idps[0].scopes, ["univ-a.example"], "{spelt:?}");
+    }
+}
+
+#[test]
+fn endpoints_of_logout_and_categories_are_kept() {
+    let logout = "<md:SingleLogoutService Binding=\"urn:oasis:names:tc:SAML:2.0:bindings:HTTP-Redirect\" \
+        Location=\"https://idp.a.example/slo\"/><md:SingleSignOnService";
+    let category = "<md:Extensions><x:EntityAttributes xmlns:x=\"urn:oasis:names:tc:SAML:metadata:attribute\">\
+        <s:Attribute xmlns:s=\"urn:oasis:names:tc:SAML:2.0:assertion\" Name=\"http://macedir.org/entity-category\">\
+        <s:AttributeValue>http://refeds.org/category/personalized</s:AttributeValue></s:Attribute></x:EntityAttributes>";
+    let xml = entity("https://idp.a.example", "ID=\"_e\"");
+    let xml = xml.replacen("<md:SingleSignOnService", logout, 1).replacen("<md:Extensions>", category, 1);
+    let idps = read(&signed(&xml, "_e")).unwrap();
+    assert_eq!(idps[0].slo_redirect.as_deref(), Some("https://idp.a.example/slo"));
+    assert_eq!((&idps[0].slo_post, &idps[0].slo_soap), (&None, &None));
+    assert_eq!(idps[0].entity_categories, ["http://refeds.org/category/personalized"]);
+}
+
+#[test]
+fn a_bare_public_key_pins_as_well_as_a_certificate() {
+    let honest = signed(&entity("https://idp.a.example", "ID=\"_e\""), "_e");
+    let key = signature::verification_key(&world().signing.certificate).unwrap().to_spki_der().unwrap();
+    assert_eq!(MetadataIndex::read(honest.as_bytes(), &[key], NOW).unwrap().idps.len(), 1);
 }
 
 #[test]
@@ -179,4 +220,8 @@ fn a_tenant_whose_idp_is_unknown_is_reported_at_its_line() {
     assert_eq!(problem.hint.as_deref(), Some("known: https://idp.a.example"));
     put("idps.xml", "<a/>");
     assert_eq!(load("https://idp.a.example").unwrap_err()[0].key, "federation.local.file");
+    std::fs::remove_file(dir.path().join("signing.crt")).unwrap();
+    world().foreign_key.write(dir.path(), "signing");
+    put("idps.xml", &signed(&entity("https://idp.a.example", "ID=\"_e\""), "_e"));
+    assert_eq!(load("https://idp.a.example").unwrap_err()[0].key, "federation.local.file", "signed by another key");
 }

@@ -88,6 +88,7 @@ pub(super) fn world() -> &'static World {
             names: HashMap::new(),
             error_url: None,
             want_signed_requests: true,
+            ..IdpMetadata::default()
         };
         World { sp, signing, encryption, encryption_old, idp_key, idp_key_ec, foreign_key, idp, tenant: tenant() }
     })
