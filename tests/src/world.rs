@@ -131,6 +131,13 @@ pub fn python(script: &str, args: &[&str]) -> String {
     run(client(&python_program().display().to_string()).arg(script_path(script)).args(args))
 }
 
+/// Such a script, not run yet, that bounds its own time.
+pub fn python_command(script: &str, args: &[&str]) -> Command {
+    let mut command = Command::new(python_program());
+    command.arg(script_path(script)).args(args);
+    command
+}
+
 /// The interpreter that has the packages of `tests/requirements.txt`.
 pub(crate) fn python_program() -> PathBuf {
     let program = target_dir().join("stories-python/bin/python");

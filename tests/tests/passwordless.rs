@@ -1,19 +1,11 @@
 //! Mail programs log in with a client certificate or a bearer token, at a cell that opens to its master user.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-    sync::LazyLock,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{process::Command, sync::LazyLock};
 
-use base64::{
-    Engine,
-    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
-};
+use base64::{Engine, engine::general_purpose::STANDARD};
 use guichet_tests::{
-    ALICE, BOB, CAROL, Curl, Dialogue, ERIN, Files, GHOST, Gateway, HOST, House, LOU, Pki, Postfix, Settings, Signal,
-    free_port, guichet, python, run, run_with_input, wait, welcome,
+    ALICE, BOB, CAROL, Curl, Dialogue, ERIN, Files, GHOST, Gateway, HOST, House, Issuer, LOU, Pki, Postfix, Settings,
+    Signal, free_port, guichet, python, run_with_input, wait, welcome,
 };
 
 /// Who vouches for users: an authority for certificates, an issuer of tokens.
@@ -38,7 +30,7 @@ static GATEWAY: LazyLock<Gateway> = LazyLock::new(|| HOUSE.start(settings(&HOUSE
 impl Vouchers {
     fn new(house: &House, name: &str) -> Self {
         let folder = house.world.folder(name);
-        Self { authority: Pki::new(&folder), issuer: Issuer::new(house, &folder, "login") }
+        Self { authority: Pki::new(&folder), issuer: Issuer::new(&house.world, &folder, "login") }
     }
 }
 
@@ -60,62 +52,10 @@ fn settings(house: &House, name: &str, vouchers: &Vouchers, ports: &Ports) -> Se
         listener("imap", "required", ports.required, "client_ca.required = true"),
         house.alpha.config_more_master(),
         house.beta.config_more(),
-        format!(
-            "[bearer.login]\nissuer = \"{ISSUER}\"\naudience = \"{AUDIENCE}\"\nkeys_file = \"{}\"\ntenants = [\"univ-a\"]\n",
-            vouchers.issuer.keys.display()
-        ),
+        vouchers.issuer.config("univ-a"),
     ];
     let limits = "login_failures_per_source = 1000\nlogin_failures_per_user = 1000";
     house.settings(name).with(&tables.concat()).limits(limits).log("json", "trace")
-}
-
-const ISSUER: &str = "https://login.univ-a.test/realms/mail";
-const AUDIENCE: &str = "https://mail.guichet.test";
-
-/// Signs tokens with openssl; its key set is a file.
-struct Issuer {
-    key: PathBuf,
-    keys: PathBuf,
-}
-
-impl Issuer {
-    fn new(house: &House, folder: &Path, name: &str) -> Self {
-        let whose = folder.file_name().and_then(|name| name.to_str()).expect("a name");
-        let key = house.world.pki().saml(&format!("{whose}-{name}")).key;
-        let issuer = Self { key, keys: folder.join(format!("{name}.jwks")) };
-        issuer.publish(&issuer.keys);
-        issuer
-    }
-
-    /// Writes its public key as a key set.
-    fn publish(&self, file: &Path) {
-        let said = run(Command::new("openssl").args(["rsa", "-noout", "-modulus", "-in"]).arg(&self.key));
-        let hex = said.trim().strip_prefix("Modulus=").expect("a modulus").as_bytes();
-        let digit = |b: u8| char::from(b).to_digit(16).and_then(|d| u8::try_from(d).ok()).expect("hex");
-        let modulus: Vec<u8> =
-            hex.chunks(2).map(|pair| pair.iter().fold(0, |byte, &b| (byte << 4) | digit(b))).collect();
-        let set = serde_json::json!({"keys": [
-            {"kty": "RSA", "use": "sig", "alg": "RS256", "kid": "k1", "n": URL_SAFE_NO_PAD.encode(modulus), "e": "AQAB"}
-        ]});
-        std::fs::write(file, set.to_string()).expect("key set");
-    }
-
-    /// A token for an address, that lasts so many seconds from now.
-    fn token(&self, address: &str, seconds: i64) -> String {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
-        let now = i64::try_from(now).expect("before the end of time");
-        let claims = serde_json::json!({
-            "iss": ISSUER, "aud": [AUDIENCE], "sub": "f3a9", "iat": now, "exp": now + seconds, "email": address,
-        });
-        let header = serde_json::json!({"alg": "RS256", "typ": "at+jwt", "kid": "k1"});
-        let part = |json: &serde_json::Value| URL_SAFE_NO_PAD.encode(json.to_string());
-        let message = format!("{}.{}", part(&header), part(&claims));
-        let mut sign = Command::new("openssl");
-        sign.args(["dgst", "-sha256", "-sign"]).arg(&self.key);
-        let signature = run_with_input(&mut sign, message.as_bytes());
-        assert!(signature.status.success(), "{}", String::from_utf8_lossy(&signature.stderr));
-        format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature.stdout))
-    }
 }
 
 /// What curl fetches, or its exit code.
@@ -283,9 +223,9 @@ fn a_hangup_reads_the_issuers_new_keys() {
         imap.send(format!("a AUTHENTICATE XOAUTH2 {}\r\n", STANDARD.encode(message)));
         imap.line().expect("an answer").starts_with("a OK")
     };
-    let next = Issuer::new(&HOUSE, &HOUSE.world.folder("rotating"), "next");
+    let next = Issuer::new(&HOUSE.world, &HOUSE.world.folder("rotating"), "next");
     assert!(try_it(&vouchers.issuer) && !try_it(&next));
-    next.publish(&vouchers.issuer.keys);
+    next.publish(vouchers.issuer.keys());
     gateway.signal(Signal::HUP);
     wait::until("the new key", || try_it(&next).then_some(()));
     assert!(!try_it(&vouchers.issuer));
