@@ -145,11 +145,8 @@ impl Prober {
         match ended {
             Ok(Ok(())) => {
                 // Which tunnels are of such a session is not known: those of others come again.
-                let tunnels = Selector {
-                    tenant: Some(self.tenant.clone()),
-                    protocol: Some(Traffic::Web),
-                    ..Selector::default()
-                };
+                let tunnels =
+                    Selector { tenant: Some(self.tenant.clone()), protocol: Some(Traffic::Web), ..Selector::default() };
                 self.app.relays.kick(&tunnels, TUNNELS_OVER);
                 tracing::info!(tenant = %self.tenant, "The sessions opened by fallback have ended: the IdP is back.")
             }

@@ -19,7 +19,7 @@ mod relay;
 mod submission;
 
 pub(crate) use driver::serve;
-pub use live::{RelayStatus, Relays, Selector, Traffic};
 pub(crate) use live::{Drain, Tunnel};
+pub use live::{RelayStatus, Relays, Selector, Traffic};
 pub(crate) use offer::{Offer, refusal};
 pub(crate) use plain::serve_relay;

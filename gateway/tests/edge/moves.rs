@@ -246,6 +246,7 @@ async fn only_so_many_wait_and_only_so_long() {
     let mut second = moving.log_in().await;
     let answer = second.until_tagged("a").await;
     assert!(answer.starts_with(moved), "{answer}");
+    assert_eq!(moving.world.app.holds.waiting(), 1, "it did not wait itself");
     // The first is told when its time is up, with enough left to try again on the same connection.
     let answer = first.until_tagged("a").await;
     assert!(answer.starts_with(moved), "{answer}");
