@@ -14,6 +14,8 @@ mod decision;
 pub mod directory;
 pub mod password;
 pub mod placement;
+#[cfg(any(test, feature = "properties"))]
+pub mod properties;
 pub mod saml;
 pub mod session;
 pub mod store;

@@ -287,7 +287,7 @@ fn words(protocol: &str) -> Words {
             greeting: "* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN] cell\r\n",
             answers: &[("LOGOUT", "* BYE\r\nTAG OK bye\r\n")],
             tagged: true,
-            login: "AUTHENTICATE PLAIN ",
+            login: "AUTHENTICATE ",
             welcome: "TAG OK [CAPABILITY IMAP4rev1 IDLE] in\r\n",
             refusal: "TAG NO [AUTHENTICATIONFAILED] Unknown user or wrong password\r\n",
             farewell: "* BYE going down\r\n",

@@ -57,6 +57,19 @@ successes = 1
         )
     }
 
+    /// `[cell.NAME.zimbra]` with a PreAuth key, and `[cell.NAME.web]`, entered by a token of it.
+    pub fn config_zimbra(&self, preauth_key: &str) -> String {
+        let key = self.dir.join("preauth.key");
+        write_secret(&key, preauth_key);
+        format!(
+            "[cell.{name}.zimbra]\nendpoints = [\"127.0.0.1:{port}\"]\nkey_file = \"{key}\"\n\
+             [cell.{name}.web]\nendpoints = [\"127.0.0.1:{port}\"]\n[cell.{name}.web.entry.zimbra_preauth]\n",
+            name = self.name,
+            port = self.port,
+            key = key.display(),
+        )
+    }
+
     /// Kills it.
     pub fn kill(&mut self) {
         self.daemon.kill();

@@ -6,6 +6,8 @@
 
 mod json;
 mod keys;
+#[cfg(any(test, feature = "properties"))]
+pub(crate) mod properties;
 mod token;
 
 use std::{path::Path, sync::Arc};

@@ -546,5 +546,66 @@ proptest! {
     #[test]
     fn no_text_brings_the_reader_down(token in "[A-Za-z0-9_.=-]{0,200}|\\PC{0,100}") {
         prop_assert!(verify(&issuers(), &token).is_err());
+        properties::bearer_token(token.as_bytes());
+    }
+
+    #[test]
+    fn no_header_and_claims_open_anything_without_a_signature(
+        header in prop::collection::vec(prop::sample::select(HEADER), 0..5),
+        claims in prop::collection::vec(prop::sample::select(CLAIMS), 0..8),
+    ) {
+        let (header, claims) = (format!("{{{}}}", header.join(",")), format!("{{{}}}", claims.join(",")));
+        properties::bearer_token(format!("{header}\n{claims}").as_bytes());
+        properties::bearer_claims(claims.as_bytes());
+    }
+
+    #[test]
+    fn no_key_set_brings_the_reader_down(members in prop::collection::vec(prop::sample::select(JWK), 0..8)) {
+        properties::bearer_keys(format!("{{\"keys\":[{{{}}}]}}", members.join(",")).as_bytes());
     }
 }
+
+const HEADER: &[&str] = &[
+    r#""alg":"ES256""#,
+    r#""alg":"none""#,
+    r#""alg":"RS256""#,
+    r#""kid":"1""#,
+    r#""kid":1"#,
+    r#""typ":"JWT""#,
+    r#""typ":"logout+jwt""#,
+    r#""crit":["b64"]"#,
+];
+
+const CLAIMS: &[&str] = &[
+    r#""iss":"https://login.example""#,
+    r#""aud":"https://mail.example""#,
+    r#""aud":["a","https://mail.example"]"#,
+    r#""aud":7"#,
+    r#""exp":1800000100"#,
+    r#""exp":1e300"#,
+    r#""exp":"soon""#,
+    r#""exp":-1"#,
+    r#""nbf":1800000000.5"#,
+    r#""iat":1900000000"#,
+    r#""email":"Alice@UNIV-A.example""#,
+    r#""email":"no address""#,
+    r#""email_verified":false"#,
+    r#""email_verified":true"#,
+];
+
+const JWK: &[&str] = &[
+    r#""kty":"EC""#,
+    r#""kty":"RSA""#,
+    r#""crv":"P-256""#,
+    r#""alg":"RS256""#,
+    r#""kid":"1""#,
+    r#""kid":1"#,
+    r#""use":"enc""#,
+    r#""n":"AQAB""#,
+    r#""e":"AQAB""#,
+    r#""d":"AQAB""#,
+    r#""key_ops":[]"#,
+    r#""key_ops":["verify"]"#,
+    r#""x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4""#,
+    r#""y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM""#,
+];

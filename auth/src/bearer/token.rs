@@ -17,7 +17,7 @@ pub(super) struct Signed<'a> {
 }
 
 /// The claims of a token whose signature is its issuer's.
-pub(super) struct Claims(Map<String, Value>);
+pub(super) struct Claims(pub(super) Map<String, Value>);
 
 impl<'a> Signed<'a> {
     pub(super) fn read(token: &'a str) -> Result<Self, TokenRefusal> {

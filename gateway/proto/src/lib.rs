@@ -17,6 +17,8 @@ pub mod pop3;
 pub mod properties;
 pub mod proxy_header;
 pub mod sasl;
+#[cfg(test)]
+mod secrets;
 pub mod sieve;
 pub mod smtp;
 #[cfg(test)]
