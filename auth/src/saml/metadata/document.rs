@@ -155,6 +155,6 @@ fn signature_message(fault: SignatureFault) -> &'static str {
 }
 
 /// The whole of eduGAIN is about 100 MB; three times the document is needed while reading.
-pub const DOCUMENT_BYTES_MAX: usize = 128 * 1024 * 1024;
+pub(super) const DOCUMENT_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// The signer's clock may be ahead of ours.
 const CLOCK_SKEW: Duration = Duration::from_secs(300);
