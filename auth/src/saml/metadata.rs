@@ -19,7 +19,7 @@ use std::{
 use guichet_config::{Config, Federation, MetadataSource, Problem};
 use tracing::warn;
 
-use self::document::{Rules, earlier};
+use self::document::{KNOWN_SHOWN_MAX, Rules, earlier};
 pub use self::{
     document::Verified,
     source::{DocumentId, Reader, documents},
@@ -197,7 +197,8 @@ impl MetadataIndex {
                 }
                 Some(_) => continue,
             };
-            let known: BTreeSet<&str> = self.by_entity.keys().map(String::as_str).collect();
+            let others = self.documents.values().flat_map(|held| &held.verified.others);
+            let known: BTreeSet<&str> = self.by_entity.keys().chain(others).map(String::as_str).collect();
             let few = !known.is_empty() && known.len() <= KNOWN_SHOWN_MAX;
             let hint = (few && !known.contains(wanted.entity_id.as_str()))
                 .then(|| format!("known: {}", known.into_iter().collect::<Vec<_>>().join(", ")));
@@ -231,9 +232,6 @@ fn read_federation(
     }
     Ok(held)
 }
-
-/// More known IdPs than that are no hint.
-const KNOWN_SHOWN_MAX: usize = 12;
 
 #[cfg(test)]
 #[path = "tests/metadata.rs"]

@@ -21,6 +21,7 @@ fn verified(valid_until: Option<u64>, cache_duration: Option<u64>) -> Verified {
         valid_until: valid_until.map(|seconds| WallTime(seconds * 1000)),
         cache_duration: cache_duration.map(Duration::from_secs),
         entities: 0,
+        others: Vec::new(),
     }
 }
 

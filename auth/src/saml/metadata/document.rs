@@ -40,6 +40,8 @@ pub struct Verified {
     pub cache_duration: Option<Duration>,
     /// Entities in it, wanted or not.
     pub entities: usize,
+    /// entityIDs that were not wanted, the first few: a name that is nearly one of them is easily mended.
+    pub others: Vec<String>,
 }
 
 /// Verifies and reads a document.
@@ -73,7 +75,7 @@ pub(super) fn read(xml: &[u8], rules: &Rules<'_>, now: WallTime) -> Result<Verif
         }
     }
     let cache_duration = xml::attribute(&doc, root, "cacheDuration").and_then(duration);
-    let mut verified = Verified { idps: HashMap::new(), valid_until, cache_duration, entities: 0 };
+    let mut verified = Verified { idps: HashMap::new(), valid_until, cache_duration, entities: 0, others: Vec::new() };
     collect(&doc, root, valid_until, rules.wanted, now, &mut verified);
     Ok(verified)
 }
@@ -103,6 +105,9 @@ fn collect(
         verified.entities += 1;
         let Some(entity_id) = xml::attribute(doc, node, "entityID") else { return };
         if wanted.is_some_and(|wanted| !wanted.contains(entity_id)) {
+            if verified.others.len() <= KNOWN_SHOWN_MAX {
+                verified.others.push(entity_id.to_owned());
+            }
             return;
         }
         let Some(mut idp) = entity::read(doc, node, now) else { return };
@@ -154,6 +159,8 @@ fn signature_message(fault: SignatureFault) -> &'static str {
     }
 }
 
+/// More names are no help.
+pub(super) const KNOWN_SHOWN_MAX: usize = 12;
 /// The whole of eduGAIN is about 100 MB; three times the document is needed while reading.
 pub(super) const DOCUMENT_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// The signer's clock may be ahead of ours.
