@@ -7,7 +7,7 @@ use std::{
 };
 
 use clap::{CommandFactory, Parser, Subcommand};
-use guichet::{check, ctl, setup::dns};
+use guichet::{check, ctl, saml, setup::dns};
 use guichet_auth::{Clock, SystemClock};
 use guichet_config::{Report, Secret};
 
@@ -53,6 +53,12 @@ pub(crate) enum Command {
         config: PathBuf,
         #[command(subcommand)]
         command: ctl::Command,
+    },
+    /// Look into SAML without a running node: why a Response was refused.
+    #[command(after_help = "Example:\n  guichet saml inspect response.txt -c /etc/guichet/guichet.toml")]
+    Saml {
+        #[command(subcommand)]
+        command: saml::Command,
     },
     /// Print the DNS records by which mail programs find the service, for the zone of each mail domain.
     #[command(after_help = "Example:\n  guichet dns -c /etc/guichet/guichet.toml > client-setup.zone\n\n\
@@ -134,6 +140,18 @@ pub(crate) fn dns(path: &Path, json: bool) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+pub(crate) fn saml(command: &saml::Command) -> ExitCode {
+    let saml::Command::Inspect { response, config, tenant, at, json } = command;
+    match saml::inspect(response, config, tenant.as_deref(), *at, SystemClock.now()) {
+        Ok(seen) => {
+            print(&if *json { format!("{:#}\n", saml::as_json(&seen)) } else { saml::text(&seen) });
+            if seen.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Err(saml::InspectError::Config(report)) => refuse_config(&report),
+        Err(error) => usage(&error.to_string()),
+    }
+}
+
 pub(crate) fn schema() -> ExitCode {
     print(&format!("{:#}\n", guichet_config::schema()));
     ExitCode::SUCCESS
@@ -197,7 +215,8 @@ mod tests {
     fn the_arguments_hold_together_and_each_command_has_an_example() {
         let command = Cli::command();
         command.clone().debug_assert();
-        for one in command.get_subcommands() {
+        let below = command.find_subcommand("saml").into_iter().flat_map(|saml| saml.get_subcommands());
+        for one in command.get_subcommands().chain(below) {
             let help = one.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(help.contains("Example:"), "{}", one.get_name());
         }

@@ -15,6 +15,7 @@ mod metadata;
 pub mod placement;
 pub mod probe;
 pub mod reload;
+pub mod saml;
 pub mod setup;
 pub mod telemetry;
 pub mod tls;

@@ -34,6 +34,7 @@ fn main() -> ExitCode {
         Command::Run { config } => run(&config),
         Command::Check { config, json } => cli::check(&config, json),
         Command::Ctl { config, command } => cli::ctl(&config, command),
+        Command::Saml { command } => cli::saml(&command),
         Command::Dns { config, json } => cli::dns(&config, json),
         Command::Schema => cli::schema(),
         Command::HashPassword => cli::hash_password(),

@@ -82,6 +82,18 @@ fn values(doc: &Document<'_>, assertion: NodeId, name: &str) -> Result<Vec<Strin
         .collect()
 }
 
+/// Names of all attributes, each with the number of its values; at most 64.
+pub(super) fn names(doc: &Document<'_>, assertion: NodeId) -> Vec<(String, usize)> {
+    xml::children(doc, assertion, SAML, "AttributeStatement")
+        .flat_map(|statement| xml::children(doc, statement, SAML, "Attribute"))
+        .filter_map(|node| {
+            let name = xml::attribute(doc, node, "Name")?.to_owned();
+            Some((name, xml::children(doc, node, SAML, "AttributeValue").count()))
+        })
+        .take(NAMES_MAX)
+        .collect()
+}
+
 /// Exactly one `@`, something before it, and a registered scope after it. No scope in the metadata: no scoped value.
 fn in_scope(value: &str, idp: &IdpMetadata) -> bool {
     match value.split_once('@') {
@@ -106,3 +118,4 @@ const SCOPED: [&str; 5] = [
 ];
 
 const VALUES_MAX: usize = 32;
+const NAMES_MAX: usize = 64;

@@ -15,7 +15,7 @@ use bergshamra_keys::KeysManager;
 use uppsala::{Document, NodeId};
 
 use super::{
-    IdpMetadata, Refusal, ServiceProvider,
+    Check, IdpMetadata, Refusal, ServiceProvider,
     decrypt::{self, DecryptFault, Sealed},
     signature::{self, SignatureFault},
     xml::{self, DS, SAML, SAMLP, XENC, XmlFault},
@@ -57,48 +57,96 @@ pub(super) fn decode(field: &[u8]) -> Result<String, Refusal> {
 }
 
 /// Verifies `text` and hands what is verified to `then`. `assertion_signature_only` accepts an unsigned Response around
-/// a signed Assertion.
+/// a signed Assertion. `begin` is told each check as it begins, so the last one it heard of is the one that failed.
 pub(super) fn verify<R>(
     text: &str,
     sp: &ServiceProvider,
     idp: &IdpMetadata,
     assertion_signature_only: bool,
+    begin: &mut dyn FnMut(Check),
     then: impl FnOnce(&Verified<'_, '_>) -> Result<R, Refusal>,
 ) -> Result<R, Refusal> {
-    let doc = xml::parse(text)?;
+    begin(Check::Document);
+    let doc = parse(text)?;
+    begin(Check::Layout);
     let layout = Layout::read(&doc)?;
     let response = layout.response;
+    begin(Check::Issuer);
     issuer(&doc, response, idp, layout.response_signature.is_some())?;
     let keys = signature::keys_of(idp.signing_certificates.iter().map(Vec::as_slice));
+    begin(Check::SignatureShape);
     layout.check_shapes(&doc)?;
     if let Some(signature) = layout.response_signature {
+        begin(Check::ResponseSignature);
         signature::verify(&doc, text, signature, response, &keys)?;
     }
     let response_signed = layout.response_signature.is_some();
     let unsigned_is_fine = response_signed || assertion_signature_only;
     match layout.content {
-        Content::Nothing => Err(status(&doc, response, response_signed).err().unwrap_or(Refusal::AssertionCount)),
+        Content::Nothing => {
+            begin(Check::Status);
+            Err(status(&doc, response, response_signed).err().unwrap_or(Refusal::AssertionCount))
+        }
         Content::Plain { assertion, signature } => {
             if signature.is_some() && !unsigned_is_fine {
+                begin(Check::ResponseSignature);
                 return Err(Refusal::ResponseUnsigned);
             }
+            begin(Check::AssertionSignature);
             verify_assertion(&doc, text, assertion, signature, response_signed, &keys)?;
+            begin(Check::AssertionIssuer);
             issuer(&doc, assertion, idp, true)?;
             then(&Verified { response: (&doc, response), response_signed, assertion: (&doc, assertion) })
         }
         Content::Encrypted(node) => {
             if !unsigned_is_fine {
+                begin(Check::ResponseSignature);
                 return Err(Refusal::ResponseUnsigned);
             }
+            begin(Check::Decryption);
             let sealed = Sealed::read(&doc, node, sp.entity_id(), response_signed)?;
             let (opened, place) = sealed.open(text, sp.decryption_keys())?;
-            let inner = xml::parse(&opened)?;
+            begin(Check::Plaintext);
+            let inner = parse(&opened)?;
             let (assertion, signature) = opened_assertion(&inner, &place)?;
+            begin(Check::AssertionSignature);
             verify_assertion(&inner, &opened, assertion, signature, response_signed, &keys)?;
+            begin(Check::AssertionIssuer);
             issuer(&inner, assertion, idp, true)?;
             then(&Verified { response: (&doc, response), response_signed, assertion: (&inner, assertion) })
         }
     }
+}
+
+/// The checks before that of the issuer, told as [`verify`] tells them.
+pub(super) fn layout(text: &str, begin: &mut dyn FnMut(Check)) -> Result<(), Refusal> {
+    begin(Check::Document);
+    let doc = parse(text)?;
+    begin(Check::Layout);
+    Layout::read(&doc).map(|_| ())
+}
+
+/// The IdP that a text says it comes from: the Issuer of the Response, else of its Assertion. Nothing vouches for it.
+pub(super) fn claimed_issuer(text: &str) -> Option<String> {
+    let doc = parse(text).ok()?;
+    let response = doc.document_element()?;
+    let issuer_of =
+        |node| xml::single(&doc, node, SAML, "Issuer").ok().flatten().and_then(|node| xml::text(&doc, node));
+    issuer_of(response).or_else(|| issuer_of(xml::single(&doc, response, SAML, "Assertion").ok().flatten()?))
+}
+
+/// The request that a text says it answers. Nothing vouches for it.
+pub(super) fn claimed_request(text: &str) -> Option<String> {
+    let doc = parse(text).ok()?;
+    xml::attribute(&doc, doc.document_element()?, "InResponseTo").map(str::to_owned)
+}
+
+/// A document with a bounded number of nodes: each but the text between them starts with its own `<`.
+fn parse(text: &str) -> Result<Document<'_>, Refusal> {
+    if text.bytes().filter(|byte| *byte == b'<').count() > TAGS_MAX {
+        return Err(Refusal::TooManyNodes);
+    }
+    Ok(xml::parse(text)?)
 }
 
 fn verify_assertion(
@@ -278,6 +326,9 @@ impl From<DecryptFault> for Refusal {
 
 /// Real responses are 5 to 30 KiB.
 const FIELD_BYTES_MAX: usize = 256 * 1024;
+
+/// Real responses have some hundred; a member of two thousand groups brings four thousand.
+const TAGS_MAX: usize = 16 * 1024;
 
 const ENTITY: &str = "urn:oasis:names:tc:SAML:2.0:nameid-format:entity";
 

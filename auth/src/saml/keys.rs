@@ -3,12 +3,13 @@
 use std::{fmt, path::Path};
 
 use aws_lc_rs::{
-    encoding::AsDer,
+    encoding::{AsDer, Pkcs8V1Der},
     rand::SystemRandom,
+    rsa::{OAEP_SHA1_MGF1SHA1, OaepPrivateDecryptingKey, OaepPublicEncryptingKey, PrivateDecryptingKey},
     signature::{self, EcdsaKeyPair, KeyPair as _, RsaKeyPair},
 };
 use bergshamra_core::algorithm as alg;
-use bergshamra_keys::{Key, KeyData, KeyUsage, KeysManager, loader};
+use bergshamra_keys::{Key, KeyData, KeyUsage, KeysManager};
 use guichet_config::CertificateFiles;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
@@ -61,16 +62,18 @@ impl OurKey {
         Ok(Self { certificate, manager, pair })
     }
 
-    /// Only RSA can be asked to decrypt.
-    pub(super) fn is_rsa(&self) -> bool {
-        matches!(self.pair, Pair::Rsa(_))
-    }
-
-    /// The certificate's key, to encrypt for ourselves.
-    pub(super) fn public(&self) -> KeysManager {
-        let mut manager = KeysManager::new();
-        manager.add_keys(loader::load_x509_cert_der(&self.certificate).ok());
-        manager
+    /// The key that opens what was encrypted for the certificate; only RSA can be asked to. It opens something once, so
+    /// that the first user does not wait for key set-up.
+    pub(super) fn decryption_key(&self) -> Option<OaepPrivateDecryptingKey> {
+        let Pair::Rsa(pair) = &self.pair else { return None };
+        let pkcs8 = AsDer::<Pkcs8V1Der<'_>>::as_der(&**pair).ok()?;
+        let private = PrivateDecryptingKey::from_pkcs8(pkcs8.as_ref()).ok()?;
+        let public = OaepPublicEncryptingKey::new(private.public_key()).ok()?;
+        let private = OaepPrivateDecryptingKey::new(private).ok()?;
+        let (mut sealed, mut opened) = (vec![0; public.ciphertext_size()], vec![0; private.min_output_size()]);
+        let sealed = public.encrypt(&OAEP_SHA1_MGF1SHA1, b"rehearsal", &mut sealed, None).ok()?;
+        let opened = private.decrypt(&OAEP_SHA1_MGF1SHA1, sealed, &mut opened, None).ok()?;
+        (*opened == *b"rehearsal").then_some(private)
     }
 
     /// Algorithm URI of [`Self::sign`].
@@ -109,8 +112,7 @@ fn load(private: &PrivateKeyDer<'_>) -> Result<(Pair, zeroize::Zeroizing<Vec<u8>
         if pair.public_modulus_len() < RSA_BYTES_MIN {
             return Err("the RSA key is shorter than 2048 bits");
         }
-        let pkcs8 =
-            AsDer::<aws_lc_rs::encoding::Pkcs8V1Der<'_>>::as_der(&pair).map_err(|_| "the key cannot be used")?;
+        let pkcs8 = AsDer::<Pkcs8V1Der<'_>>::as_der(&pair).map_err(|_| "the key cannot be used")?;
         return Ok((Pair::Rsa(Box::new(pair)), zeroize::Zeroizing::new(pkcs8.as_ref().to_vec())));
     }
     let pair = EcdsaKeyPair::from_private_key_der(&signature::ECDSA_P256_SHA256_FIXED_SIGNING, der)

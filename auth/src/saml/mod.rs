@@ -6,14 +6,18 @@
 mod attributes;
 mod decrypt;
 mod envelope;
+mod inspect;
 mod keys;
 pub mod metadata;
+#[cfg(any(test, feature = "properties"))]
+pub mod properties;
 mod refusal;
 pub mod request;
 pub mod response;
 mod signature;
 mod xml;
 
+pub use inspect::{Check, Inspection, Outcome, inspect};
 pub use metadata::{DocumentId, Held, IdpMetadata, MetadataError, MetadataIndex, Verified};
 pub use request::{Binding, Outgoing, ServiceProvider, SpError};
 pub use response::{Expected, Login, Refusal};
@@ -21,3 +25,11 @@ pub use response::{Expected, Login, Refusal};
 #[cfg(test)]
 #[path = "tests/minter.rs"]
 mod minter;
+
+#[cfg(test)]
+#[path = "tests/attacks.rs"]
+mod attacks;
+
+#[cfg(test)]
+#[path = "tests/differential.rs"]
+mod differential;

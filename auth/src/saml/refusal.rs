@@ -17,6 +17,9 @@ pub enum Refusal {
     /// Not well-formed, too deep, too wide, or another declared encoding.
     #[error("the response is not well-formed XML within our limits")]
     Malformed,
+    /// More elements than any Response has.
+    #[error("the response has too many elements")]
+    TooManyNodes,
     /// Relative namespace name.
     #[error("the response has a relative namespace name")]
     RelativeNamespace,
@@ -134,6 +137,7 @@ impl Refusal {
             Self::Encoding => "encoding",
             Self::Doctype => "doctype",
             Self::Malformed => "malformed",
+            Self::TooManyNodes => "too_many_nodes",
             Self::RelativeNamespace => "relative_namespace",
             Self::AmbiguousId => "ambiguous_id",
             Self::NotAResponse => "not_a_response",

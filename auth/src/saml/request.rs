@@ -5,10 +5,12 @@
 
 use std::io::Write as _;
 
-use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
+use aws_lc_rs::{
+    rand::{SecureRandom as _, SystemRandom},
+    rsa::OaepPrivateDecryptingKey,
+};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bergshamra_core::algorithm as alg;
-use bergshamra_keys::KeysManager;
 use guichet_config::Config;
 use samael::{
     key_info::{KeyInfo, X509Data},
@@ -21,7 +23,7 @@ use samael::{
 };
 use url::form_urlencoded;
 
-use super::{IdpMetadata, decrypt, keys::OurKey, xml};
+use super::{IdpMetadata, keys::OurKey, xml};
 use crate::WallTime;
 
 /// Our side: entityID, endpoints and keys, ready to use.
@@ -34,8 +36,8 @@ pub struct ServiceProvider {
     decryption: DecryptionKeys,
 }
 
-/// One manager per key, newest first; never printed.
-pub(super) struct DecryptionKeys(Vec<KeysManager>);
+/// Newest first; never printed.
+pub(super) struct DecryptionKeys(Vec<OaepPrivateDecryptingKey>);
 
 impl std::fmt::Debug for DecryptionKeys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -93,24 +95,30 @@ impl ServiceProvider {
         Self::from_parts(&config.public.origin, saml)
     }
 
-    pub(super) fn from_parts(origin: &str, saml: &guichet_config::ServiceProvider) -> Result<Self, SpError> {
+    /// As [`Self::new`], from the public origin and `[saml]` alone.
+    ///
+    /// # Errors
+    /// A key cannot be used.
+    pub fn from_parts(origin: &str, saml: &guichet_config::ServiceProvider) -> Result<Self, SpError> {
         let fail = |key: &str, message: String| SpError { key: format!("saml.{key}"), message };
         kryptering::initialize_backend().map_err(|error| fail("signing", error.to_string()))?;
         let signing =
             OurKey::read(&saml.signing).map_err(|(part, message)| fail(&format!("signing.{part}"), message))?;
         let mut encryption = Vec::with_capacity(saml.encryption.len());
+        let mut decryption = Vec::with_capacity(saml.encryption.len());
         for (index, files) in saml.encryption.iter().enumerate() {
             let path = format!("encryption[{index}]");
             let key = OurKey::read(files).map_err(|(part, message)| fail(&format!("{path}.{part}"), message))?;
-            if !key.is_rsa() || !decrypt::rehearse(&key.manager, &key.public()) {
-                return Err(fail(&format!("{path}.key_file"), "assertions are encrypted for RSA keys only".to_owned()));
-            }
+            let opener = key.decryption_key().ok_or_else(|| {
+                fail(&format!("{path}.key_file"), "assertions are encrypted for RSA keys only".to_owned())
+            })?;
+            decryption.push(opener);
             encryption.push(key);
         }
         let acs_url = format!("{origin}/saml/acs");
         let metadata = sp_metadata(&saml.entity_id, &acs_url, &signing, &encryption)
             .map_err(|error| fail("entity_id", format!("the metadata cannot be written: {error}")))?;
-        let decryption = DecryptionKeys(encryption.into_iter().map(|key| key.manager).collect());
+        let decryption = DecryptionKeys(decryption);
         Ok(Self { entity_id: saml.entity_id.clone(), acs_url, metadata, signing, decryption })
     }
 
@@ -130,7 +138,7 @@ impl ServiceProvider {
         &self.metadata
     }
 
-    pub(super) fn decryption_keys(&self) -> &[KeysManager] {
+    pub(super) fn decryption_keys(&self) -> &[OaepPrivateDecryptingKey] {
         &self.decryption.0
     }
 

@@ -4,11 +4,12 @@
 
 use std::time::Duration;
 
+use guichet_config::{Address, Category};
 use uppsala::{Document, NodeId};
 
 pub use super::refusal::Refusal;
 use super::{
-    IdpMetadata, ServiceProvider, attributes,
+    Check, IdpMetadata, ServiceProvider, attributes,
     envelope::{self, Verified},
     signature,
     xml::{self, SAML},
@@ -69,45 +70,112 @@ impl Login {
 pub fn consume(field: &[u8], sp: &ServiceProvider, expected: &Expected<'_>) -> Result<Login, Refusal> {
     let text = envelope::decode(field)?;
     let assertion_signature_only = expected.tenant.idp.as_ref().is_some_and(|idp| idp.assertion_signature_only);
-    envelope::verify(&text, sp, expected.idp, assertion_signature_only, |verified| judge(verified, sp, expected))
+    envelope::verify(&text, sp, expected.idp, assertion_signature_only, &mut |_| {}, |verified| {
+        judge(verified, sp, expected)
+    })
 }
 
 fn judge(verified: &Verified<'_, '_>, sp: &ServiceProvider, expected: &Expected<'_>) -> Result<Login, Refusal> {
-    check_response(verified, sp, expected)?;
-    let (doc, assertion) = verified.assertion();
-    if xml::attribute(doc, assertion, "Version") != Some("2.0") {
-        return Err(Refusal::NotAResponse);
+    let found = Findings::of(verified, sp, expected);
+    // The order of the list decides which of several faults is told.
+    if let Some(refusal) = found.list().into_iter().find_map(|(_, fault)| fault) {
+        return Err(refusal);
     }
-    let assertion_id = xml::attribute(doc, assertion, "ID").filter(|id| signature::is_id(id));
-    let assertion_id = assertion_id.ok_or(Refusal::AmbiguousId)?;
-    expected.not_in_future(required_time(doc, assertion, "IssueInstant")?)?;
-    let confirmed_until = check_subject(doc, assertion, sp, expected)?;
-    check_conditions(doc, assertion, sp, expected)?;
-    let session_not_after = check_authentication(doc, assertion, expected)?;
     let (response_doc, response) = verified.response();
     let response_id = xml::attribute(response_doc, response, "ID").unwrap_or_default();
     let issuer = &expected.idp.entity_id;
+    let Findings { assertion_id, subject, authentication, address, category, .. } = found;
     Ok(Login {
-        identity: identity(doc, assertion, expected)?,
-        replay_ids: vec![format!("{issuer} {response_id}"), format!("{issuer} {assertion_id}")],
-        replay_until: confirmed_until.plus(expected.clock_skew).min(expected.now.plus(REPLAY_MAX)),
-        session_not_after,
+        identity: Identity {
+            address: address?,
+            tenant: expected.tenant.id.clone(),
+            category: category?,
+            cell: None,
+            method: Method::Saml,
+        },
+        replay_ids: vec![format!("{issuer} {response_id}"), format!("{issuer} {}", assertion_id?)],
+        replay_until: subject?.plus(expected.clock_skew).min(expected.now.plus(REPLAY_MAX)),
+        session_not_after: authentication?,
     })
 }
 
-fn identity(doc: &Document<'_>, assertion: NodeId, expected: &Expected<'_>) -> Result<Identity, Refusal> {
-    let Expected { tenant, idp, .. } = expected;
-    let wanted = tenant.idp.as_ref().ok_or(Refusal::Issuer)?;
-    if wanted.entity_id != idp.entity_id {
-        return Err(Refusal::Issuer);
+/// What each check on a verified assertion found: what it read, or why it refuses. They do not depend on each other.
+pub(super) struct Findings {
+    status: Result<(), Refusal>,
+    destination: Result<(), Refusal>,
+    in_response_to: Result<(), Refusal>,
+    response_time: Result<(), Refusal>,
+    assertion_id: Result<String, Refusal>,
+    assertion_time: Result<(), Refusal>,
+    subject: Result<WallTime, Refusal>,
+    conditions: Result<(), Refusal>,
+    authentication: Result<Option<WallTime>, Refusal>,
+    address: Result<Address, Refusal>,
+    category: Result<Category, Refusal>,
+}
+
+impl Findings {
+    pub(super) fn of(verified: &Verified<'_, '_>, sp: &ServiceProvider, expected: &Expected<'_>) -> Self {
+        let (response_doc, response) = verified.response();
+        let signed = verified.response_signed();
+        let (doc, assertion) = verified.assertion();
+        let Expected { tenant, idp, .. } = expected;
+        let wanted = tenant.idp.as_ref().filter(|wanted| wanted.entity_id == idp.entity_id).ok_or(Refusal::Issuer);
+        Self {
+            status: envelope::status(response_doc, response, signed),
+            destination: check_destination(xml::attribute(response_doc, response, "Destination"), signed, sp),
+            in_response_to: match xml::attribute(response_doc, response, "InResponseTo") {
+                Some(id) if id == expected.request_id => Ok(()),
+                _ => Err(Refusal::InResponseTo),
+            },
+            response_time: required_time(response_doc, response, "IssueInstant")
+                .and_then(|time| expected.not_in_future(time)),
+            assertion_id: assertion_id(doc, assertion),
+            assertion_time: required_time(doc, assertion, "IssueInstant").and_then(|time| expected.not_in_future(time)),
+            subject: check_subject(doc, assertion, sp, expected),
+            conditions: check_conditions(doc, assertion, sp, expected),
+            authentication: check_authentication(doc, assertion, expected),
+            address: wanted.clone().and_then(|wanted| attributes::address(doc, assertion, wanted, tenant, idp)),
+            category: wanted.and_then(|wanted| attributes::category(doc, assertion, wanted, tenant, idp)),
+        }
     }
-    Ok(Identity {
-        address: attributes::address(doc, assertion, wanted, tenant, idp)?,
-        tenant: tenant.id.clone(),
-        category: attributes::category(doc, assertion, wanted, tenant, idp)?,
-        cell: None,
-        method: Method::Saml,
-    })
+
+    /// Each check with what is wrong, in the order in which faults are told.
+    pub(super) fn list(&self) -> [(Check, Option<Refusal>); 11] {
+        fn fault<T>(found: &Result<T, Refusal>) -> Option<Refusal> {
+            found.as_ref().err().cloned()
+        }
+        [
+            (Check::Status, fault(&self.status)),
+            (Check::Destination, fault(&self.destination)),
+            (Check::InResponseTo, fault(&self.in_response_to)),
+            (Check::ResponseTime, fault(&self.response_time)),
+            (Check::AssertionId, fault(&self.assertion_id)),
+            (Check::AssertionTime, fault(&self.assertion_time)),
+            (Check::Subject, fault(&self.subject)),
+            (Check::Conditions, fault(&self.conditions)),
+            (Check::Authentication, fault(&self.authentication)),
+            (Check::Address, fault(&self.address)),
+            (Check::Category, fault(&self.category)),
+        ]
+    }
+}
+
+fn assertion_id(doc: &Document<'_>, assertion: NodeId) -> Result<String, Refusal> {
+    if xml::attribute(doc, assertion, "Version") != Some("2.0") {
+        return Err(Refusal::NotAResponse);
+    }
+    let id = xml::attribute(doc, assertion, "ID").filter(|id| signature::is_id(id));
+    id.map(str::to_owned).ok_or(Refusal::AmbiguousId)
+}
+
+fn check_destination(destination: Option<&str>, signed: bool, sp: &ServiceProvider) -> Result<(), Refusal> {
+    match destination {
+        Some(destination) if destination == sp.acs_url() => Ok(()),
+        // Bindings §3.5.5.2: required where the message is signed.
+        None if !signed => Ok(()),
+        _ => Err(Refusal::Destination),
+    }
 }
 
 impl Expected<'_> {
@@ -130,21 +198,6 @@ impl Expected<'_> {
             None => Ok(()),
         }
     }
-}
-
-fn check_response(verified: &Verified<'_, '_>, sp: &ServiceProvider, expected: &Expected<'_>) -> Result<(), Refusal> {
-    let (doc, response) = verified.response();
-    envelope::status(doc, response, verified.response_signed())?;
-    match xml::attribute(doc, response, "Destination") {
-        Some(destination) if destination == sp.acs_url() => {}
-        // Bindings §3.5.5.2: required where the message is signed.
-        None if !verified.response_signed() => {}
-        _ => return Err(Refusal::Destination),
-    }
-    if xml::attribute(doc, response, "InResponseTo") != Some(expected.request_id) {
-        return Err(Refusal::InResponseTo);
-    }
-    expected.not_in_future(required_time(doc, response, "IssueInstant")?)
 }
 
 /// One bearer confirmation that holds is enough; otherwise the last one's fault is told.

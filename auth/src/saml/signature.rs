@@ -130,6 +130,10 @@ pub(super) fn check_shape(doc: &Document<'_>, signature: NodeId, signed: NodeId)
     if transforms.1 != "Transforms" || digest.1 != "DigestMethod" || digest_value.1 != "DigestValue" {
         return Err(Shape);
     }
+    // A comment in it is dropped by C14N and read differently by readers (CVE-2025-29775).
+    if xml::text(doc, digest_value.0).is_none_or(|text| text.is_empty()) {
+        return Err(Shape);
+    }
     check_transforms(doc, transforms.0)?;
     let signature_algorithm = xml::attribute(doc, method.0, "Algorithm").ok_or(Shape)?;
     let digest_algorithm = xml::attribute(doc, digest.0, "Algorithm").ok_or(Shape)?;

@@ -379,3 +379,10 @@ pub(super) fn lenient() -> Tenant {
     }
     tenant
 }
+
+/// From the first `from` to the first `to` after it, both included.
+pub(super) fn cut(text: &str, from: &str, to: &str) -> String {
+    let start = text.find(from).unwrap();
+    let end = start + text[start..].find(to).unwrap() + to.len();
+    text[start..end].to_owned()
+}
