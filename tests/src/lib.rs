@@ -41,7 +41,7 @@ pub use imap::{Dialogue, openssl};
 pub use issuer::Issuer;
 pub use maildir::Message;
 pub use pki::{Files, Pki};
-pub use postfix::Postfix;
+pub use postfix::{Postfix, Way};
 pub use relay::Relay;
 pub use scripted::{Fault, Moment, Scripted};
 pub use simplesaml::{Login, SimpleSaml};

@@ -24,14 +24,32 @@ pub struct Postfix {
     mail: PathBuf,
 }
 
+/// How a gateway comes to the submission of a cell.
+#[derive(Clone, Debug)]
+pub struct Way {
+    /// `implicit` or `starttls`.
+    pub tls: &'static str,
+    /// Authority that has to vouch for the cell.
+    pub ca: PathBuf,
+    /// Name that the cell's certificate has to hold.
+    pub certified: String,
+    /// How the cell learns the client's address.
+    pub client_address: &'static str,
+}
+
 impl Postfix {
     /// Starts the submission service of the cell whose logins `logins` knows, under the cell's name.
     ///
     /// It takes bare line ends for good (`smtpd_forbid_bare_newline = no`): a cell that defends itself proves nothing
     /// about who stands in front of it.
     pub fn start(world: &World, logins: &Dovecot) -> Self {
+        Self::start_as(world, logins, logins.name(), "")
+    }
+
+    /// As [`Postfix::start`], as a cell called `name`; `more` lines of `main.cf` win over the usual ones.
+    pub fn start_as(world: &World, logins: &Dovecot, name: &str, more: &str) -> Self {
         assert!(rustix::process::geteuid().is_root(), "Postfix starts as root only");
-        let name = logins.name().to_owned();
+        let name = name.to_owned();
         let dir = world.folder(&format!("{name}-postfix"));
         let scratch = scratch();
         let mut keep = Command::new("sleep");
@@ -89,6 +107,7 @@ smtpd_authorized_xclient_hosts = 127.0.0.1
 smtpd_forbid_bare_newline = no
 smtpd_error_sleep_time = 0
 smtpd_client_connection_count_limit = 0
+{more}
 "#,
                 queue = queue.display(),
                 data = data.display(),
@@ -136,25 +155,37 @@ smtpd_client_connection_count_limit = 0
 
     /// `[cell.NAME.submission]` by STARTTLS, entered as master user, the client told by XCLIENT.
     pub fn config_master(&self, logins: &Dovecot) -> String {
-        self.config("starttls", self.submission) + &logins.login_master("submission")
+        self.config(&self.name, &self.way("starttls")) + &logins.login_master("submission")
     }
 
     /// As [`Postfix::config_master`], but in TLS and with the password the user gave.
     pub fn config_password(&self) -> String {
-        self.config("implicit", self.submissions) + &format!("[cell.{}.submission.login.password]\n", self.name)
+        self.config_by(&self.name, &self.way("implicit"))
     }
 
-    fn config(&self, tls: &str, port: u16) -> String {
+    /// The usual way to it, `implicit` or `starttls`.
+    pub fn way(&self, tls: &'static str) -> Way {
+        let (ca, certified) = (self.ca.clone(), format!("{}.cell.test", self.name));
+        Way { tls, ca, certified, client_address: "xclient" }
+    }
+
+    /// `[cell.CELL.submission]` by a way of the story's own, entered with the password the user gave.
+    pub fn config_by(&self, cell: &str, way: &Way) -> String {
+        self.config(cell, way) + &format!("[cell.{cell}.submission.login.password]\n")
+    }
+
+    fn config(&self, cell: &str, way: &Way) -> String {
+        let Way { tls, ca, certified, client_address } = way;
         format!(
             r#"
-[cell.{name}.submission]
+[cell.{cell}.submission]
 endpoints = ["127.0.0.1:{port}"]
-client_address = "xclient"
+client_address = "{client_address}"
 health = {{ interval = "1s", timeout = "1s", failures = 2, successes = 1 }}
-tls.{tls} = {{ ca = "{ca}", name = "{name}.cell.test" }}
+tls.{tls} = {{ ca = "{ca}", name = "{certified}" }}
 "#,
-            name = self.name,
-            ca = self.ca.display(),
+            port = if *tls == "implicit" { self.submissions } else { self.submission },
+            ca = ca.display(),
         )
     }
 
