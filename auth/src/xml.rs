@@ -14,7 +14,7 @@ pub enum XmlFault {
     Doctype,
     /// It is not well-formed, too deep, or declares another encoding than UTF-8.
     Malformed,
-    /// A namespace name is relative (void canonicalization).
+    /// A namespace name is relative (void canonicalization), or no plain URI: readers differ over those.
     RelativeNamespace,
     /// An identifying attribute (`ID`, `Id`, `id`, `AssertionID`) in a namespace.
     QualifiedId,
@@ -58,8 +58,8 @@ fn check_tree(doc: &Document<'_>) -> Result<(), XmlFault> {
             return Err(XmlFault::TooManyAttributes);
         }
         for (_, name) in &element.namespace_declarations {
-            // Empty undeclares the default namespace; anything else needs a scheme (RFC 3986 §3.1).
-            if !name.is_empty() && !has_scheme(name) {
+            // Empty undeclares the default namespace.
+            if !name.is_empty() && !is_absolute(name) {
                 return Err(XmlFault::RelativeNamespace);
             }
         }
@@ -78,11 +78,19 @@ fn check_tree(doc: &Document<'_>) -> Result<(), XmlFault> {
     Ok(())
 }
 
-fn has_scheme(name: &str) -> bool {
-    let Some((scheme, _)) = name.split_once(':') else { return false };
-    let mut letters = scheme.chars();
-    letters.next().is_some_and(|c| c.is_ascii_alphabetic())
-        && letters.all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'))
+/// Whether a namespace name is an URI that every reader takes for one: a URN, or an address of the web, of plain characters.
+fn is_absolute(name: &str) -> bool {
+    let plain = |text: &str| {
+        text.matches('#').count() <= 1
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~:/?#=&+,;@!$'()*".contains(&byte))
+    };
+    if let Some(rest) = name.strip_prefix("urn:") {
+        return !rest.is_empty() && !rest.starts_with('/') && plain(rest);
+    }
+    let Some(rest) = name.strip_prefix("http://").or_else(|| name.strip_prefix("https://")) else { return false };
+    let (host, rest) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let host_is_plain = host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-'));
+    !host.is_empty() && host_is_plain && plain(rest)
 }
 
 /// Length of the longest tag. Parsers compare the attributes of an element pairwise, so a tag of megabytes is work
@@ -221,7 +229,23 @@ mod tests {
         assert_eq!(fault("<!DOCTYPE a><a/>"), Some(XmlFault::Doctype));
         assert_eq!(fault("\u{feff}<a/>"), Some(XmlFault::Malformed));
         assert_eq!(fault("<?xml version=\"1.0\" encoding=\"UTF-16\"?><a/>"), Some(XmlFault::Malformed));
-        assert_eq!(fault("<a xmlns:x=\"1\"/>"), Some(XmlFault::RelativeNamespace));
+        for name in [
+            "1",
+            "urn:",
+            "urn://x",
+            "urn:\u{7f}x",
+            "urn:%zz",
+            "http://",
+            "http://a:b/",
+            "http://a/#b#c",
+            "x:y",
+            "urn:é",
+        ] {
+            assert_eq!(fault(&format!("<a xmlns:x=\"{name}\"/>")), Some(XmlFault::RelativeNamespace), "{name}");
+        }
+        for name in ["", "urn:x", "http://www.w3.org/2000/09/xmldsig#", "https://a.example?b"] {
+            assert_eq!(fault(&format!("<a xmlns=\"{name}\"/>")), None, "{name}");
+        }
         assert_eq!(fault("<a xmlns:x=\"urn:x\" x:ID=\"i\"/>"), Some(XmlFault::QualifiedId));
         assert_eq!(fault("<a ID=\"i\"><b Id=\"i\"/></a>"), Some(XmlFault::DuplicateId));
         assert_eq!(fault("<a xml:id=\"i\"/>"), Some(XmlFault::QualifiedId));
