@@ -4,7 +4,6 @@
 #![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark; criterion's macros make undocumented items")]
 
 use std::{
-    collections::HashMap,
     hint::black_box,
     time::{Duration, Instant},
 };
@@ -163,13 +162,8 @@ fn consumer(criterion: &mut Criterion) {
     let sp = ServiceProvider::from_parts("https://mail.example", &settings).unwrap();
     let idp = IdpMetadata {
         entity_id: IDP.to_owned(),
-        sso_redirect: None,
-        sso_post: None,
         signing_certificates: vec![idp_key.certificate.clone()],
-        scopes: Vec::new(),
-        names: HashMap::new(),
-        error_url: None,
-        want_signed_requests: false,
+        ..IdpMetadata::default()
     };
     let tenant = tenant();
     let field = BASE64_STANDARD.encode(response(&idp_key, &encryption));

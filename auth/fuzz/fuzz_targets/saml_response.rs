@@ -2,7 +2,7 @@
 //! whatever is accepted is forged.
 #![no_main]
 
-use std::{collections::HashMap, sync::LazyLock, time::Duration};
+use std::{sync::LazyLock, time::Duration};
 
 use guichet_auth::{
     WallTime,
@@ -43,13 +43,9 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
     let _ = std::fs::remove_dir_all(&dir);
     let idp = IdpMetadata {
         entity_id: IDP.to_owned(),
-        sso_redirect: None,
-        sso_post: None,
         signing_certificates: vec![pair().2],
         scopes: vec!["univ-a.example".to_owned()],
-        names: HashMap::new(),
-        error_url: None,
-        want_signed_requests: false,
+        ..IdpMetadata::default()
     };
     let tenant = Tenant {
         id: "univ-a".parse().unwrap(),
