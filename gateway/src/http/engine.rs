@@ -1,8 +1,8 @@
 //! The node's HTTP engine: pingora's sessions at both ends, our own way between them.
 //!
-//! pingora reads and writes HTTP/1.1 and HTTP/2 ([`ServerSession`]) and speaks to the cells; what a request leads to is
-//! [`Web`]'s. Its proxy framework is not used: it ends a tunnel whose cell is fast (cloudflare/pingora issue 946), and its
-//! caching and filtering stages would be half the cost of a small answer.
+//! pingora reads and writes HTTP/1.1 and HTTP/2 ([`Session`]) and speaks to the cells; what a request leads to is [`Web`]'s.
+//! Its proxy framework is not used: it ends a tunnel whose cell is fast (cloudflare/pingora issue 946), and every request
+//! would pay for stages of caching and filtering that have no use here.
 
 use std::sync::{Arc, OnceLock};
 
