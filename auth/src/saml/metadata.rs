@@ -7,6 +7,7 @@
 //!
 //! [`source`] says where documents are and keeps the last good copies; fetching them is the caller's.
 
+mod about;
 mod document;
 mod entity;
 mod source;
@@ -21,6 +22,7 @@ use tracing::warn;
 
 use self::document::{KNOWN_SHOWN_MAX, Rules, earlier};
 pub use self::{
+    about::{Contact, ContactKind, Logo},
     document::Verified,
     source::{DocumentId, Reader, documents},
 };
@@ -35,24 +37,44 @@ pub struct IdpMetadata {
     pub sso_redirect: Option<String>,
     /// SingleSignOnService, HTTP-POST.
     pub sso_post: Option<String>,
+    /// SingleSignOnService, SOAP: where ECP asks (saml-ecp-v2.0 §2.3.5).
+    pub sso_soap: Option<String>,
     /// SingleLogoutService, HTTP-Redirect.
     pub slo_redirect: Option<String>,
+    /// Where a LogoutResponse by HTTP-Redirect goes: its ResponseLocation, else its Location.
+    pub slo_redirect_response: Option<String>,
     /// SingleLogoutService, HTTP-POST.
     pub slo_post: Option<String>,
+    /// Where a LogoutResponse by HTTP-POST goes: its ResponseLocation, else its Location.
+    pub slo_post_response: Option<String>,
     /// SingleLogoutService, SOAP.
     pub slo_soap: Option<String>,
     /// DER certificates for signing (no `use`, or `use="signing"`).
     pub signing_certificates: Vec<Vec<u8>>,
     /// `shibmd:Scope` values (regexp ones are left out and reported).
     pub scopes: Vec<String>,
-    /// mdui:DisplayName by language.
+    /// mdui:DisplayName by language, else the organization's name.
     pub names: HashMap<String, String>,
+    /// mdui:Keywords by language, for search.
+    pub keywords: HashMap<String, Vec<String>>,
+    /// mdui:InformationURL by language.
+    pub information_urls: HashMap<String, String>,
+    /// mdui:PrivacyStatementURL by language.
+    pub privacy_urls: HashMap<String, String>,
+    /// mdui:Logo, https only.
+    pub logos: Vec<Logo>,
+    /// Whom to turn to (md:ContactPerson).
+    pub contacts: Vec<Contact>,
     /// errorURL.
     pub error_url: Option<String>,
     /// WantAuthnRequestsSigned.
     pub want_signed_requests: bool,
-    /// Entity categories.
+    /// Entity categories (RFC 8409).
     pub entity_categories: Vec<String>,
+    /// Certifications of assurance, such as `https://refeds.org/sirtfi`.
+    pub assurance: Vec<String>,
+    /// The federation asks not to offer it for choice (`http://refeds.org/category/hide-from-discovery`).
+    pub hide_from_discovery: bool,
     /// The earliest `validUntil` that holds for it.
     pub valid_until: Option<WallTime>,
 }

@@ -1,7 +1,5 @@
 //! One entity of a verified document, as far as we need it: compact, and free of the tree it was read from.
 
-use std::collections::HashMap;
-
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use tracing::warn;
 use uppsala::{Document, NodeId};
@@ -11,7 +9,7 @@ use super::{
         signature,
         xml::{self, DS, MD, SAML, SAMLP},
     },
-    IdpMetadata,
+    IdpMetadata, about,
     document::{is_current, valid_until},
 };
 use crate::WallTime;
@@ -23,39 +21,56 @@ pub(super) fn read(doc: &Document<'_>, entity: NodeId, now: WallTime) -> Option<
         let protocols = xml::attribute(doc, *role, "protocolSupportEnumeration").unwrap_or_default();
         protocols.split_ascii_whitespace().any(|protocol| protocol == SAMLP) && is_current(doc, *role, now)
     })?;
-    let endpoint = |service: &str, binding: &str| {
+    let endpoints = |service, binding| {
         xml::children(doc, role, MD, service)
-            .filter(|node| xml::attribute(doc, *node, "Binding") == Some(binding))
-            .filter_map(|node| xml::attribute(doc, node, "Location"))
-            .find_map(web_url)
+            .filter(move |node| xml::attribute(doc, *node, "Binding") == Some(binding))
+            .filter_map(|node| {
+                let location = xml::attribute(doc, node, "Location").and_then(web_url)?;
+                // An unusable address for responses is none: they must not go where the IdP does not expect them.
+                let response = xml::attribute(doc, node, "ResponseLocation");
+                Some((response.map_or_else(|| Some(location.clone()), web_url), location))
+            })
     };
+    let endpoint = |service, binding| endpoints(service, binding).next().map(|(_, location)| location);
+    let response = |binding| endpoints(SLO, binding).next().and_then(|(response, _)| response);
     let mut scopes = Vec::new();
     for holder in [entity, role] {
         scopes.extend(read_scopes(doc, holder, entity_id));
     }
+    let entity_categories = entity_attribute(doc, entity, ENTITY_CATEGORY);
     Some(IdpMetadata {
         entity_id: entity_id.to_owned(),
         sso_redirect: endpoint(SSO, REDIRECT),
         sso_post: endpoint(SSO, POST),
+        sso_soap: endpoint(SSO, SOAP),
         slo_redirect: endpoint(SLO, REDIRECT),
+        slo_redirect_response: response(REDIRECT),
         slo_post: endpoint(SLO, POST),
+        slo_post_response: response(POST),
         slo_soap: endpoint(SLO, SOAP),
         signing_certificates: read_signing_certificates(doc, role, entity_id),
         scopes,
-        names: read_names(doc, entity, role),
+        names: about::names(doc, entity, role),
+        keywords: about::keywords(doc, role),
+        information_urls: about::urls(doc, role, "InformationURL"),
+        privacy_urls: about::urls(doc, role, "PrivacyStatementURL"),
+        logos: about::logos(doc, role),
+        contacts: about::contacts(doc, entity, role),
         error_url: xml::attribute(doc, role, "errorURL").and_then(web_url),
         want_signed_requests: matches!(xml::attribute(doc, role, "WantAuthnRequestsSigned"), Some("true" | "1")),
-        entity_categories: read_categories(doc, entity),
+        hide_from_discovery: entity_categories.iter().any(|category| category == HIDE_FROM_DISCOVERY),
+        entity_categories,
+        assurance: entity_attribute(doc, entity, ASSURANCE),
         valid_until: [entity, role].into_iter().filter_map(|node| valid_until(doc, node)).min(),
     })
 }
 
-/// Values of the entity category attribute (RFC 8409).
-fn read_categories(doc: &Document<'_>, entity: NodeId) -> Vec<String> {
+/// Values of an attribute of the entity itself (sstc-metadata-attr).
+fn entity_attribute(doc: &Document<'_>, entity: NodeId, name: &str) -> Vec<String> {
     xml::children(doc, entity, MD, "Extensions")
         .flat_map(|extensions| xml::children(doc, extensions, MDATTR, "EntityAttributes"))
         .flat_map(|attributes| xml::children(doc, attributes, SAML, "Attribute"))
-        .filter(|node| xml::attribute(doc, *node, "Name") == Some(ENTITY_CATEGORY))
+        .filter(|node| xml::attribute(doc, *node, "Name") == Some(name))
         .flat_map(|attribute| xml::children(doc, attribute, SAML, "AttributeValue"))
         .filter_map(|value| xml::text(doc, value))
         .filter(|value| !value.is_empty() && value.len() <= 1024)
@@ -64,7 +79,10 @@ fn read_categories(doc: &Document<'_>, entity: NodeId) -> Vec<String> {
 }
 
 /// Only http and https: the browser is sent there.
-fn web_url(location: &str) -> Option<String> {
+pub(super) fn web_url(location: &str) -> Option<String> {
+    if location.len() > URL_BYTES_MAX {
+        return None;
+    }
     let url = url::Url::parse(location).ok()?;
     let sound = matches!(url.scheme(), "http" | "https") && url.has_host() && !location.contains(char::is_whitespace);
     // Kept as written: a Response's Destination and the IdP's own checks compare text.
@@ -111,23 +129,6 @@ fn read_scopes(doc: &Document<'_>, holder: NodeId, entity_id: &str) -> Vec<Strin
     scopes
 }
 
-/// Names by language: mdui:DisplayName, else the organization's.
-fn read_names(doc: &Document<'_>, entity: NodeId, role: NodeId) -> HashMap<String, String> {
-    let mut names = HashMap::new();
-    let display = xml::children(doc, role, MD, "Extensions")
-        .flat_map(|extensions| xml::children(doc, extensions, MDUI, "UIInfo"))
-        .flat_map(|info| xml::children(doc, info, MDUI, "DisplayName"));
-    let organization = xml::children(doc, entity, MD, "Organization")
-        .flat_map(|organization| xml::children(doc, organization, MD, "OrganizationDisplayName"));
-    for node in display.chain(organization) {
-        let language = doc.element(node).and_then(|element| element.get_attribute_ns(XML, "lang")).unwrap_or("en");
-        if let Some(name) = xml::text(doc, node).filter(|name| !name.is_empty()) {
-            names.entry(language.to_ascii_lowercase()).or_insert(name);
-        }
-    }
-    names
-}
-
 const SSO: &str = "SingleSignOnService";
 const SLO: &str = "SingleLogoutService";
 const REDIRECT: &str = "urn:oasis:names:tc:SAML:2.0:bindings:HTTP-Redirect";
@@ -135,9 +136,11 @@ const POST: &str = "urn:oasis:names:tc:SAML:2.0:bindings:HTTP-POST";
 const SOAP: &str = "urn:oasis:names:tc:SAML:2.0:bindings:SOAP";
 const MDATTR: &str = "urn:oasis:names:tc:SAML:metadata:attribute";
 const ENTITY_CATEGORY: &str = "http://macedir.org/entity-category";
+const ASSURANCE: &str = "urn:oasis:names:tc:SAML:attribute:assurance-certification";
+const HIDE_FROM_DISCOVERY: &str = "http://refeds.org/category/hide-from-discovery";
 const SHIBMD: &str = "urn:mace:shibboleth:metadata:1.0";
-const MDUI: &str = "urn:oasis:names:tc:SAML:metadata:ui";
-const XML: &str = "http://www.w3.org/XML/1998/namespace";
 
+/// What browsers and servers take.
+const URL_BYTES_MAX: usize = 2048;
 /// A real entity has fewer than ten.
 const CATEGORIES_MAX: usize = 32;
