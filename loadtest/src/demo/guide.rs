@@ -68,7 +68,8 @@ fn write(
     };
     let (address, password) = (&user.address, &user.password);
     let login = format!("{address}:{password}");
-    writeln!(out, "In a browser: {}/ and choose an institution (accept the demo's certificate).\n", info.web)?;
+    writeln!(out, "In a browser: {}/ and choose an institution (accept the demo's certificate).", info.web)?;
+    writeln!(out, "Sign out at {}{}, or at {}/ and there from everything.\n", info.web, info.logout_path, tenant.idp)?;
     writeln!(out, "With programs:")?;
     writeln!(out, "  curl --cacert {ca} -u {login} {}/", info.web)?;
     writeln!(out, "  curl --cacert {ca} -u {login} 'imaps://{}/INBOX;MAILINDEX=1'", info.imaps)?;

@@ -144,6 +144,7 @@ fn identity_provider(folder: &Folder, ports: &Ports, people: &Arc<Vec<Institutio
     let sp = ServiceProvider {
         entity_id: format!("{origin}/saml/metadata"),
         acs: format!("{origin}/saml/acs"),
+        slo: format!("{origin}/saml/slo"),
         encryption_certificate: der_of_pem(&folder.read("saml/encryption.crt")?)?,
     };
     Ok(Idp::new(Arc::clone(people), idps.collect::<anyhow::Result<_>>()?, sp))
@@ -154,16 +155,11 @@ fn write_metadata(folder: &Folder, ports: &Ports, people: &[Institution]) -> any
     let mut parts = Vec::new();
     for institution in people {
         let certificate = folder.read(&format!("world/idp-{}.crt", institution.id))?;
-        parts.push((
-            institution,
-            entity_id(institution),
-            format!("{}/sso", ports.idp_prefix(institution)),
-            certificate,
-        ));
+        parts.push((institution, entity_id(institution), ports.idp_prefix(institution), certificate));
     }
     let entries: Vec<MetadataEntry<'_>> = parts
         .iter()
-        .map(|(institution, entity_id, sso, certificate)| MetadataEntry { institution, entity_id, sso, certificate })
+        .map(|(institution, entity_id, idp, certificate)| MetadataEntry { institution, entity_id, idp, certificate })
         .collect();
     let until = Timestamp::now().checked_add(METADATA_LIFE)?;
     folder.write("metadata/federation.xml", &federation_metadata(&entries, &federation, until)?)

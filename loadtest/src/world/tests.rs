@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use super::*;
 use crate::world::{
     idp::IdpOf,
-    saml::{ServiceProvider, der_of_pem},
+    saml::{self, ServiceProvider, der_of_pem},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use tokio::{
@@ -49,6 +49,7 @@ async fn started() -> Started {
     let sp = ServiceProvider {
         entity_id: SP.into(),
         acs: ACS.into(),
+        slo: "https://localhost:8443/saml/slo".into(),
         encryption_certificate: der_of_pem(&encryption.certificate).unwrap(),
     };
     let idps = vec![IdpOf {
@@ -273,4 +274,55 @@ async fn the_idp_signs_and_encrypts_for_the_right_login_and_can_be_taken_down() 
     let state = client.post(format!("{}/control/up", started.idp)).send().await.unwrap().text().await.unwrap();
     assert_eq!(state, "{\"down\":[]}");
     assert_eq!(client.post(&sso).form(&form).send().await.unwrap().status(), 200);
+}
+
+/// The value of a query's field, inflated.
+fn message(url: &str, field: &str) -> String {
+    let url = url::Url::parse(url).unwrap();
+    let (_, value) = url.query_pairs().find(|(name, _)| name == field).unwrap();
+    saml::inflate(&value).unwrap()
+}
+
+#[tokio::test]
+async fn a_session_of_the_idp_needs_no_password_until_it_is_ended_there_or_by_us() {
+    let started = started().await;
+    let client = reqwest_client();
+    let at = |path: &str| format!("{}/univ-a/{path}", started.idp);
+    let sso = [("SAMLRequest", STANDARD.encode(request_xml(ACS)))];
+    let fields = [("request_id", "_req1"), ("idp_login", "alice"), ("idp_password", "idp-alice-1")];
+    let log_in = || async {
+        let page = client.post(at("login")).form(&fields).send().await.unwrap();
+        page.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned()
+    };
+    let asks = |cookie: String, form: Vec<(&'static str, String)>| {
+        let sent = client.post(at("sso")).header("cookie", cookie).form(&form).send();
+        async move { sent.await.unwrap().text().await.unwrap().contains("idp_password") }
+    };
+    let cookie = log_in().await;
+    assert!(!asks(cookie.clone(), sso.to_vec()).await, "the session is enough");
+    let forced = request_xml(ACS).replace("Version=", "ForceAuthn=\"true\" Version=");
+    assert!(asks(cookie.clone(), vec![("SAMLRequest", STANDARD.encode(forced))]).await, "unless it is not");
+
+    let out = client.post(at("logout")).header("cookie", &cookie).send().await.unwrap();
+    let to = out.headers()["location"].to_str().unwrap();
+    assert!(to.starts_with("https://localhost:8443/saml/slo?SAMLRequest=") && to.contains("&Signature="), "{to}");
+    assert!(message(to, "SAMLRequest").contains("<samlp:SessionIndex>_"));
+    assert!(asks(cookie, sso.to_vec()).await, "ended here");
+
+    let cookie = log_in().await;
+    let page = client.get(at("")).header("cookie", &cookie).send().await.unwrap().text().await.unwrap();
+    assert!(page.contains("Signed in as alice"), "{page}");
+    let out = client.post(at("logout")).header("cookie", log_in().await).send().await.unwrap();
+    let other = message(out.headers()["location"].to_str().unwrap(), "SAMLRequest");
+    assert!(!asks(cookie.clone(), sso.to_vec()).await, "another browser's logout is another's: {other}");
+    let client = reqwest_client();
+    let name = {
+        let page = client.post(at("logout")).header("cookie", &cookie).send().await.unwrap();
+        message(page.headers()["location"].to_str().unwrap(), "SAMLRequest")
+    };
+    let ours = name.replace("https://idp.univ-a.example", SP);
+    let url = saml::signed_url(&at("slo"), saml::Field::Request, &ours, "state", &started.signing).unwrap();
+    let answer = client.get(url).send().await.unwrap();
+    let to = answer.headers()["location"].to_str().unwrap();
+    assert!(to.contains("RelayState=state") && message(to, "SAMLResponse").contains("status:Success"), "{to}");
 }
