@@ -9,7 +9,7 @@ use crate::{
     daemon::Daemon,
     pki::Files,
     simplesaml::SimpleSaml,
-    world::{World, free_port, listens, python_program, script_path},
+    world::{World, free_port, listens, python_program, run, script_path},
 };
 
 /// A running server; see `tests/python/federation.py` for its modes.
@@ -78,6 +78,55 @@ impl Federation {
         let port = self.port;
         self.daemon.wait_ready(|_| listens(port));
     }
+}
+
+/// A gateway's `[federation.NAME]` for a signed file.
+pub fn config(name: &str, file: &Path, key: &Files) -> String {
+    let (file, key) = (file.display(), key.certificate.display());
+    format!("\n[federation.{name}]\nfile = \"{file}\"\nsigning_keys = [\"{key}\"]\n")
+}
+
+/// What a federation does: takes the metadata of its members, gives it an end in `days`, signs it with its own key, by
+/// `xmlsec1`; `file` is replaced at once.
+pub fn sign_aggregate(name: &str, members: &[String], key: &Files, days: Option<u32>, file: &Path) {
+    let bare = |xml: &String| xml.split_once("?>").map_or(xml.as_str(), |(_, rest)| rest).trim().to_owned();
+    let entities = members.iter().map(bare).collect::<Vec<_>>().join("\n");
+    let until = days.map(|days| {
+        let end = format!("+{days} days");
+        run(Command::new("date").args(["-u", "-d", &end, "+validUntil=\"%Y-%m-%dT%H:%M:%SZ\""]))
+    });
+    let template = format!(
+        r##"<?xml version="1.0" encoding="UTF-8"?>
+<md:EntitiesDescriptor xmlns:md="urn:oasis:names:tc:SAML:2.0:metadata" xmlns:ds="http://www.w3.org/2000/09/xmldsig#" ID="_federation" Name="{name}" {until}><ds:Signature><ds:SignedInfo><ds:CanonicalizationMethod Algorithm="http://www.w3.org/2001/10/xml-exc-c14n#"/><ds:SignatureMethod Algorithm="http://www.w3.org/2001/04/xmldsig-more#rsa-sha256"/><ds:Reference URI="#_federation"><ds:Transforms><ds:Transform Algorithm="http://www.w3.org/2000/09/xmldsig#enveloped-signature"/><ds:Transform Algorithm="http://www.w3.org/2001/10/xml-exc-c14n#"/></ds:Transforms><ds:DigestMethod Algorithm="http://www.w3.org/2001/04/xmlenc#sha256"/><ds:DigestValue/></ds:Reference></ds:SignedInfo><ds:SignatureValue/></ds:Signature>
+{entities}
+</md:EntitiesDescriptor>
+"##,
+        until = until.as_deref().unwrap_or_default().trim(),
+    );
+    let unsigned = file.with_extension("unsigned");
+    let signed = file.with_extension("signed");
+    std::fs::write(&unsigned, template).expect("template");
+    run(Command::new("xmlsec1")
+        .args(["--sign", "--id-attr:ID", "urn:oasis:names:tc:SAML:2.0:metadata:EntitiesDescriptor"])
+        .arg("--privkey-pem")
+        .arg(&key.key)
+        .arg("--output")
+        .arg(&signed)
+        .arg(&unsigned));
+    std::fs::rename(signed, file).expect("signed metadata");
+}
+
+/// Metadata with the scopes that the federation registered for the entity, where its software publishes none.
+pub fn with_scopes(metadata: &str, scopes: &[&str]) -> String {
+    let at = metadata.find("EntityDescriptor").expect("an entity");
+    let end = at + metadata.get(at..).and_then(|rest| rest.find('>')).expect("the end of the tag") + 1;
+    let (head, rest) = metadata.split_at(end);
+    let scopes: String =
+        scopes.iter().map(|scope| format!("<shibmd:Scope regexp=\"false\">{scope}</shibmd:Scope>")).collect();
+    format!(
+        "{head}<md:Extensions xmlns:md=\"urn:oasis:names:tc:SAML:2.0:metadata\" \
+         xmlns:shibmd=\"urn:mace:shibboleth:metadata:1.0\">{scopes}</md:Extensions>{rest}"
+    )
 }
 
 /// Whole or not at all: the server reads it at any moment.

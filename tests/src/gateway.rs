@@ -149,21 +149,39 @@ bind = ["127.0.0.1:{http}"]
     /// `[saml]` with keys of its own; the entityID names this gateway's port, so that gateways may share an IdP.
     #[must_use]
     pub fn saml(self, world: &World, idp: &SimpleSaml) -> Self {
+        self.saml_with(world, &idp.config())
+    }
+
+    /// The same with these `[federation.NAME]`.
+    #[must_use]
+    pub fn saml_with(self, world: &World, federations: &str) -> Self {
         let stem = self.dir.file_name().and_then(|n| n.to_str()).expect("a name").to_owned();
         let signing = world.pki().saml(&format!("{stem}-signing"));
         let encryption = world.pki().saml(&format!("{stem}-encryption"));
         let tables = format!(
             "[saml]\nentity_id = \"https://{HOST}:{}/saml\"\n\
              signing = {{ certificate = \"{}\", key_file = \"{}\" }}\n\
-             encryption = [{{ certificate = \"{}\", key_file = \"{}\" }}]\n{}",
+             encryption = [{{ certificate = \"{}\", key_file = \"{}\" }}]\n{federations}",
             self.ports.https,
             signing.certificate.display(),
             signing.key.display(),
             encryption.certificate.display(),
             encryption.key.display(),
-            idp.config(),
         );
         self.with(&tables)
+    }
+
+    /// A second node of the same service: a folder, ports and state of its own, everything else as the first, by whose
+    /// address browsers and IdPs know the service.
+    pub fn twin(&self, world: &World, name: &str) -> Self {
+        let mut twin = Self::new(world, name);
+        let origin = |ports: Ports| format!("origin = \"https://{HOST}:{}\"", ports.https);
+        twin.head = twin.head.replace(&origin(twin.ports), &origin(self.ports));
+        twin.limits.clone_from(&self.limits);
+        twin.availability.clone_from(&self.availability);
+        twin.log.clone_from(&self.log);
+        twin.parts.clone_from(&self.parts);
+        twin
     }
 
     /// Puts other tables in the place of some.
@@ -355,9 +373,15 @@ impl Gateway {
 
     /// SP metadata it publishes, given to the IdP.
     pub fn register_at(&self, world: &World, idp: &SimpleSaml) -> Answer {
+        let answer = self.sp_metadata(world);
+        idp.register(&answer.body);
+        answer
+    }
+
+    /// SP metadata it publishes.
+    pub fn sp_metadata(&self, world: &World) -> Answer {
         let answer = Curl::trusting(world, HOST).get(&self.url("/saml/metadata"));
         assert_eq!(answer.status, 200, "SP metadata: {answer:?}");
-        idp.register(&answer.body);
         answer
     }
 }

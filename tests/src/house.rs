@@ -4,6 +4,7 @@ use crate::{
     curl::{Answer, Curl},
     dovecot::Dovecot,
     gateway::{Gateway, HOST, Settings},
+    saml,
     simplesaml::{Login, SimpleSaml},
     slapd::Slapd,
     webcell::WebCell,
@@ -211,9 +212,7 @@ category = "staff"
 
     /// Posts the form of that page to the assertion consumer.
     pub fn to_acs(&self, browser: &Curl, page: &Answer) -> Answer {
-        let (response, relay) = (page.field("SAMLResponse"), page.field("RelayState").unwrap_or_default());
-        let response = response.unwrap_or_else(|| panic!("no SAMLResponse: {}", page.body));
-        browser.post(&page.form_action().expect("a form"), &[("SAMLResponse", &response), ("RelayState", &relay)])
+        saml::post(browser, page)
     }
 
     /// A whole login through the IdP; the browser has a session afterwards.

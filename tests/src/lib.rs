@@ -2,7 +2,7 @@
 //!
 //! A [`World`] is a folder with a certificate authority. Peers live in it, each a [`Daemon`] that ends with the test
 //! process, however that ends: [`Slapd`] (OpenLDAP), [`Dovecot`] (an IMAP cell), [`Postfix`] (its submission),
-//! [`SimpleSaml`] (an identity provider), [`Federation`] (its metadata by HTTPS), [`WebCell`] (aiohttp) and [`Gateway`] (the built `guichet`); only [`Scripted`]
+//! [`SimpleSaml`], [`Pysaml2`] and [`LemonLdap`] (identity providers), [`Federation`] (its metadata by HTTPS), [`WebCell`] (aiohttp) and [`Gateway`] (the built `guichet`); only [`Scripted`]
 //! is no real server, as none misbehaves on demand. Clients are as real: [`Curl`], [`openssl`], [`python`](fn@python) with
 //! `imapclient`, [`Thunderbird`], and [`Browser`] (Chromium); what they keep in files is read by [`maildir`].
 //!
@@ -13,15 +13,18 @@ mod browser;
 mod curl;
 mod daemon;
 mod dovecot;
-mod federation;
+pub mod federation;
 mod gateway;
 mod house;
 mod imap;
 mod issuer;
+mod lemonldap;
 pub mod maildir;
 mod pki;
 mod postfix;
+mod pysaml2;
 mod relay;
+pub mod saml;
 mod scripted;
 mod simplesaml;
 mod slapd;
@@ -39,12 +42,14 @@ pub use gateway::{Gateway, HOST, Settings, guichet};
 pub use house::{ALICE, ALICE_AT_CELL, BOB, CAROL, ERIN, GHOST, House, LOU, MALLORY, Person};
 pub use imap::{Dialogue, openssl};
 pub use issuer::Issuer;
+pub use lemonldap::LemonLdap;
 pub use maildir::Message;
 pub use pki::{Files, Pki};
 pub use postfix::{Postfix, Way};
+pub use pysaml2::Pysaml2;
 pub use relay::Relay;
 pub use scripted::{Fault, Moment, Scripted};
-pub use simplesaml::{Login, SimpleSaml};
+pub use simplesaml::{Login, Manner, SimpleSaml};
 pub use slapd::{BASE, Slapd};
 pub use thunderbird::Thunderbird;
 pub use webcell::WebCell;

@@ -90,10 +90,21 @@ impl Pki {
 
     /// A self-signed RSA pair, as SAML peers use them, made by `openssl` (RSA is what every IdP speaks).
     pub fn saml(&self, file: &str) -> Files {
+        self.self_signed(file, &["rsa:2048"])
+    }
+
+    /// The same on the curve P-256.
+    pub fn saml_ecdsa(&self, file: &str) -> Files {
+        self.self_signed(file, &["ec", "-pkeyopt", "ec_paramgen_curve:P-256"])
+    }
+
+    fn self_signed(&self, file: &str, kind: &[&str]) -> Files {
         let files =
             Files { certificate: self.dir.join(format!("{file}.crt")), key: self.dir.join(format!("{file}.key")) };
         run(Command::new("openssl")
-            .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-sha256", "-days", "3650", "-subj"])
+            .args(["req", "-x509", "-nodes", "-sha256", "-days", "3650", "-newkey"])
+            .args(kind)
+            .arg("-subj")
             .arg(format!("/CN={file}"))
             .arg("-keyout")
             .arg(&files.key)

@@ -8,9 +8,10 @@ use std::{
 use crate::{
     curl::{Answer, Curl},
     daemon::{Daemon, Signal},
+    federation::{self, sign_aggregate},
     pki::Files,
     wait,
-    world::{World, free_port, run},
+    world::{World, free_port},
 };
 
 /// One account at the IdP.
@@ -26,7 +27,27 @@ pub struct Login<'a> {
     pub affiliation: &'a str,
 }
 
-/// A running IdP whose Responses look like Shibboleth's: Response signed, assertion encrypted.
+/// How its Responses look, and what it publishes.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    /// The Response is signed.
+    pub sign_response: bool,
+    /// The assertion is signed.
+    pub sign_assertion: bool,
+    /// The assertion is encrypted (AES-128-CBC, RSA-OAEP).
+    pub encrypt: bool,
+    /// It takes requests by HTTP-POST only.
+    pub post_only: bool,
+}
+
+/// As Shibboleth does by default.
+impl Default for Manner {
+    fn default() -> Self {
+        Self { sign_response: true, sign_assertion: false, encrypt: true, post_only: false }
+    }
+}
+
+/// A running IdP.
 #[derive(Debug)]
 pub struct SimpleSaml {
     name: String,
@@ -34,37 +55,51 @@ pub struct SimpleSaml {
     command: Command,
     dir: PathBuf,
     port: u16,
+    own: Files,
     federation: Files,
+    hosted: String,
+    manner: Manner,
 }
 
 impl SimpleSaml {
-    /// Starts an IdP that may speak for `scopes`.
+    /// Starts an IdP that may speak for `scopes`, whose Responses look like Shibboleth's.
     pub fn start(world: &World, name: &str, scopes: &[&str], logins: &[Login<'_>]) -> Self {
+        Self::start_with(world, name, scopes, logins, Manner::default())
+    }
+
+    /// The same with other manners.
+    pub fn start_with(world: &World, name: &str, scopes: &[&str], logins: &[Login<'_>], manner: Manner) -> Self {
         let dir = world.folder(name);
         for folder in ["config", "metadata", "cert", "log", "data", "tmp", "sessions", "sp"] {
             std::fs::create_dir_all(dir.join(folder)).expect("folder");
         }
         let own = world.pki().saml(name);
-        std::fs::copy(&own.certificate, dir.join("cert/idp.crt")).expect("certificate");
-        std::fs::copy(&own.key, dir.join("cert/idp.key")).expect("key");
         let federation = world.pki().saml(&format!("{name}-federation"));
         let port = free_port();
         let base = format!("http://127.0.0.1:{port}/");
         write(&dir, "config/config.php", &config_php(&dir, &base));
         write(&dir, "config/authsources.php", &authsources_php(logins));
         write(&dir, "config/acl.php", "<?php $config = [];\n");
-        write(&dir, "metadata/saml20-idp-hosted.php", &hosted_php(scopes));
 
         let mut command = Command::new("php");
         command.env("SIMPLESAMLPHP_CONFIG_DIR", dir.join("config")).current_dir(&dir);
         // PHP 8 prints deprecations of this version into the pages otherwise.
-        command.args(["-d", "error_reporting=0", "-d", "display_errors=0", "-S"]);
+        command.args(["-d", "error_reporting=0", "-d", "display_errors=0"]);
+        // A changed file counts at once, not after the two seconds of its code cache.
+        command.args(["-d", "opcache.enable=0", "-S"]);
         command.arg(format!("127.0.0.1:{port}")).args(["-t", "/usr/share/simplesamlphp/www"]);
         let daemon = Daemon::start("simplesaml", &command, &dir, None);
-        let mut idp = Self { name: name.to_owned(), daemon, command, dir, port, federation };
+        let hosted = hosted_php(scopes, manner);
+        let mut idp = Self { name: name.to_owned(), daemon, command, dir, port, own, federation, hosted, manner };
+        idp.use_keys(&idp.own, None);
         idp.wait_ready();
-        idp.sign_metadata(&idp.federation, Some(7), &idp.federation_file());
+        idp.publish(7);
         idp
+    }
+
+    /// Its federation publishes what it publishes now, good for `days`.
+    pub fn publish(&self, days: u32) {
+        self.sign_metadata(&self.federation, Some(days), &self.federation_file());
     }
 
     /// Its port.
@@ -84,18 +119,26 @@ impl SimpleSaml {
 
     /// The gateway's `[federation.NAME]` for it.
     pub fn config(&self) -> String {
-        format!(
-            "\n[federation.{}]\nfile = \"{}\"\nsigning_keys = [\"{}\"]\n",
-            self.name,
-            self.federation_file().display(),
-            self.federation.certificate.display()
-        )
+        federation::config(&self.name, &self.federation_file(), &self.federation)
     }
 
     /// The IdP registers a service provider from the metadata it publishes.
     pub fn register(&self, metadata: &str) {
         let name = format!("sp/{:x}.xml", name_of(metadata));
-        write(&self.dir, &name, metadata);
+        // What a service provider says goes before the IdP's own `saml20.sign.assertion`.
+        let wanted = format!("WantAssertionsSigned=\"{}\"", self.manner.sign_assertion);
+        write(&self.dir, &name, &metadata.replace("WantAssertionsSigned=\"false\"", &wanted));
+    }
+
+    /// Signs with `current` from now on, and publishes it with the one that comes `next`.
+    pub fn use_keys(&self, current: &Files, next: Option<&Files>) {
+        let php = with_keys(&self.dir, current, next);
+        write(&self.dir, HOSTED, &format!("{}{php}];\n", self.hosted));
+    }
+
+    /// The pair it signs with at first.
+    pub fn first_key(&self) -> &Files {
+        &self.own
     }
 
     /// Kills it.
@@ -126,7 +169,11 @@ impl SimpleSaml {
 
     /// Fills in the login form at `url` as a browser would and returns the page whose form posts the Response.
     pub fn log_in(&self, curl: &Curl, url: &str, login: &str, password: &str) -> Answer {
-        let page = curl.get_following(url);
+        self.sign_in(curl, &curl.get_following(url), login, password)
+    }
+
+    /// The same on its login form.
+    pub fn sign_in(&self, curl: &Curl, page: &Answer, login: &str, password: &str) -> Answer {
         assert!(page.body.contains("name=\"AuthState\""), "no login form at the IdP:\n{page:?}");
         let state = page.field("AuthState").expect("AuthState");
         let action = page.url.split('?').next().expect("a URL").to_owned();
@@ -138,41 +185,19 @@ impl SimpleSaml {
         self.daemon.wait_ready(|_| Curl::plain().try_get(&url).filter(|a| a.status == 200));
     }
 
-    /// What a federation does: takes the IdP's metadata, gives it an end in `days`, signs it with its own key, by
-    /// `xmlsec1`; `file` is replaced at once.
+    /// What a federation does with this IdP alone: see [`sign_aggregate`].
     pub fn sign_metadata(&self, key: &Files, days: Option<u32>, file: &Path) {
-        let entity =
-            wait::until("IdP metadata", || Curl::plain().try_get(&self.entity_id()).filter(|a| a.status == 200)).body;
-        let entity = entity.split_once("?>").map_or(entity.as_str(), |(_, rest)| rest).trim();
-        let until = days.map(|days| {
-            let end = format!("+{days} days");
-            run(Command::new("date").args(["-u", "-d", &end, "+validUntil=\"%Y-%m-%dT%H:%M:%SZ\""]))
-        });
-        let template = format!(
-            r##"<?xml version="1.0" encoding="UTF-8"?>
-<md:EntitiesDescriptor xmlns:md="urn:oasis:names:tc:SAML:2.0:metadata" xmlns:ds="http://www.w3.org/2000/09/xmldsig#" ID="_federation" Name="{name}" {until}><ds:Signature><ds:SignedInfo><ds:CanonicalizationMethod Algorithm="http://www.w3.org/2001/10/xml-exc-c14n#"/><ds:SignatureMethod Algorithm="http://www.w3.org/2001/04/xmldsig-more#rsa-sha256"/><ds:Reference URI="#_federation"><ds:Transforms><ds:Transform Algorithm="http://www.w3.org/2000/09/xmldsig#enveloped-signature"/><ds:Transform Algorithm="http://www.w3.org/2001/10/xml-exc-c14n#"/></ds:Transforms><ds:DigestMethod Algorithm="http://www.w3.org/2001/04/xmlenc#sha256"/><ds:DigestValue/></ds:Reference></ds:SignedInfo><ds:SignatureValue/></ds:Signature>
-{entity}
-</md:EntitiesDescriptor>
-"##,
-            name = self.name,
-            until = until.as_deref().unwrap_or_default().trim(),
-        );
-        let unsigned = file.with_extension("unsigned");
-        let signed = file.with_extension("signed");
-        std::fs::write(&unsigned, template).expect("template");
-        run(Command::new("xmlsec1")
-            .args(["--sign", "--id-attr:ID", "urn:oasis:names:tc:SAML:2.0:metadata:EntitiesDescriptor"])
-            .arg("--privkey-pem")
-            .arg(&key.key)
-            .arg("--output")
-            .arg(&signed)
-            .arg(&unsigned));
-        std::fs::rename(signed, file).expect("signed metadata");
+        sign_aggregate(&self.name, &[self.metadata()], key, days, file);
+    }
+
+    /// The metadata it publishes.
+    pub fn metadata(&self) -> String {
+        wait::until("IdP metadata", || Curl::plain().try_get(&self.entity_id()).filter(|a| a.status == 200)).body
     }
 }
 
 /// A number that names a text within a run.
-fn name_of(text: &str) -> u64 {
+pub(crate) fn name_of(text: &str) -> u64 {
     use std::hash::{DefaultHasher, Hash, Hasher};
     let mut hasher = DefaultHasher::new();
     text.hash(&mut hasher);
@@ -227,19 +252,37 @@ fn authsources_php(logins: &[Login<'_>]) -> String {
     php
 }
 
-fn hosted_php(scopes: &[&str]) -> String {
+fn hosted_php(scopes: &[&str], manner: Manner) -> String {
     let scopes = scopes.iter().map(|s| format!("'{s}'")).collect::<Vec<_>>().join(", ");
+    let Manner { sign_response, sign_assertion, encrypt, post_only } = manner;
+    let redirect = if post_only { "" } else { "'urn:oasis:names:tc:SAML:2.0:bindings:HTTP-Redirect', " };
     format!(
         r"<?php
 $metadata['__DYNAMIC:1__'] = [
-    'host' => '__DEFAULT__', 'privatekey' => 'idp.key', 'certificate' => 'idp.crt', 'auth' => 'testusers',
+    'host' => '__DEFAULT__', 'auth' => 'testusers',
     'scope' => [{scopes}],
     'attributes.NameFormat' => 'urn:oasis:names:tc:SAML:2.0:attrname-format:uri',
     'NameIDFormat' => 'urn:oasis:names:tc:SAML:2.0:nameid-format:transient',
     'signature.algorithm' => 'http://www.w3.org/2001/04/xmldsig-more#rsa-sha256',
-    'saml20.sign.response' => true, 'saml20.sign.assertion' => false, 'assertion.encryption' => true,
+    'saml20.sign.response' => {sign_response}, 'saml20.sign.assertion' => {sign_assertion},
+    'assertion.encryption' => {encrypt},
+    'SingleSignOnServiceBinding' => [{redirect}'urn:oasis:names:tc:SAML:2.0:bindings:HTTP-POST'],
     'redirect.validate' => true, 'validate.authnrequest' => true,
-];
 "
     )
 }
+
+/// The lines that name its pairs, which are put into its folder.
+fn with_keys(dir: &Path, current: &Files, next: Option<&Files>) -> String {
+    let named = |prefix: &str, files: &Files| {
+        let [certificate, key] = [&files.certificate, &files.key].map(|file| {
+            let name = file.file_name().and_then(|name| name.to_str()).expect("a file");
+            std::fs::copy(file, dir.join("cert").join(name)).expect("cert folder");
+            name
+        });
+        format!("    '{prefix}privatekey' => '{key}', '{prefix}certificate' => '{certificate}',\n")
+    };
+    named("", current) + &next.map(|next| named("new_", next)).unwrap_or_default()
+}
+
+const HOSTED: &str = "metadata/saml20-idp-hosted.php";
