@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use guichet_tests::{ALICE, Answer, BOB, ERIN, GHOST, Gateway, House, MALLORY, wait};
+use guichet_tests::{ALICE, Answer, BOB, ERIN, GHOST, Gateway, House, MALLORY, saml, wait};
 
 static HOUSE: LazyLock<House> = LazyLock::new(|| House::with_idp("saml-login"));
 static GATEWAY: LazyLock<Gateway> = LazyLock::new(|| HOUSE.gateway("gateway"));
@@ -229,4 +229,32 @@ fn a_restart_forgets_neither_sessions_nor_used_responses() {
     wait::until("the refusal counted", || {
         (gateway.metric("guichet_saml_refusals_total", &["kind=\"replay\""]) >= 1.0).then_some(())
     });
+}
+
+#[test]
+fn two_nodes_that_share_keys_but_no_store_each_take_a_response_once_and_only_from_the_browser_that_asked() {
+    let settings = HOUSE.settings("first-node");
+    let [second, stranger] = ["second-node", "stranger-node"].map(|name| settings.twin(&HOUSE.world, name));
+    let mut first = HOUSE.start(settings);
+    // The keys of the cookies are in the state: a node set up from a copy of it can open what the first one sealed.
+    first.daemon().kill();
+    std::fs::create_dir(second.dir().join("state")).expect("state folder");
+    std::fs::copy(first.dir().join("state/guichet.redb"), second.dir().join("state/guichet.redb")).expect("the state");
+    first.restart();
+    let (second, stranger) = (second.start(&HOUSE.world), stranger.start(&HOUSE.world));
+
+    let browser = HOUSE.browser();
+    let page = HOUSE.at_idp(&first, &browser, &ALICE);
+    let before = browser.copy();
+    assert_eq!(HOUSE.to_acs(&browser, &page).status, 303);
+    saml::assert_refused(&first, &HOUSE.to_acs(&before, &page), "replay");
+    let response = page.field("SAMLResponse").expect("a Response");
+    let relay_state = page.field("RelayState").expect("a RelayState");
+    let form = [("SAMLResponse", response.as_str()), ("RelayState", relay_state.as_str())];
+    let post_to = |node: &Gateway, browser: &guichet_tests::Curl| browser.post(&node.url("/saml/acs"), &form);
+    saml::assert_refused(&second, &post_to(&second, &HOUSE.browser()), "no_pending");
+    saml::assert_refused(&stranger, &post_to(&stranger, &before.copy()), "pending_ended");
+    // What docs/threat-model.md says: the markers of used Responses are each node's own.
+    assert_eq!(post_to(&second, &before.copy()).status, 303);
+    saml::assert_refused(&second, &post_to(&second, &before.copy()), "replay");
 }
