@@ -113,12 +113,7 @@ fn tenant() -> Tenant {
         domains: vec!["univ-a.example".parse().unwrap()],
         cell: "one".parse().unwrap(),
         category: Category::Student,
-        idp: Some(IdpOfTenant {
-            entity_id: IDP.to_owned(),
-            address_attributes: vec![MAIL.to_owned()],
-            affiliation_attribute: "urn:oid:1.3.6.1.4.1.5923.1.1.1.1".to_owned(),
-            assertion_signature_only: false,
-        }),
+        idp: Some(IdpOfTenant::new(IDP)),
         fallback_staff: FallbackPolicy::Off,
         fallback_students: FallbackPolicy::Off,
         idp_forced: None,

@@ -19,11 +19,12 @@ use tracing::warn;
 
 pub use self::proven::Proven;
 
-use self::flight::{Flights, Question};
+use self::flight::{Flights, Question as PasswordQuestion};
 use crate::{
     Decision, DenyReason, Identity, Method, Protocol, UnavailableReason,
-    directory::{Account, Directory, DirectoryError, Embedded, Ldap, Lookup, Verdict},
+    directory::{Account, Directory, DirectoryError, Embedded, Identified, Ldap, Lookup, Question, Verdict},
     password::{Cached, PasswordCache, Verifier},
+    saml::{Login, Subject},
     throttle::LoginThrottle,
 };
 
@@ -63,6 +64,27 @@ impl AuthMethod {
             Self::Fallback => Method::Fallback,
             Self::Certificate => Method::Certificate,
             Self::Token => Method::Token,
+        }
+    }
+}
+
+/// Why the directory has nobody for what an IdP calls a user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unidentified {
+    /// No account of the tenant has it.
+    #[error("the directory has no account of this tenant with the identifier")]
+    Unknown,
+    /// Several accounts of the tenant have it.
+    #[error("the directory has several accounts of this tenant with the identifier")]
+    Several,
+}
+
+impl Unidentified {
+    /// For metrics.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::Unknown => "identifier_unknown",
+            Self::Several => "identifier_ambiguous",
         }
     }
 }
@@ -163,7 +185,8 @@ impl Authenticator {
             Cached::Good(account) => (Verdict::Valid(account), Source::Cache),
             Cached::Bad => (Verdict::BadCredential, Source::Cache),
             Cached::Unknown => {
-                let question = Question { user: user.clone(), password: attempt.password.clone(), key, verifier };
+                let question =
+                    PasswordQuestion { user: user.clone(), password: attempt.password.clone(), key, verifier };
                 match self.flights.ask(question, &self.directory, &self.cache).await {
                     Some(verdict) => (verdict, Source::Directory),
                     None => return Outcome::rule(Decision::Unavailable(UnavailableReason::Overloaded)),
@@ -186,22 +209,53 @@ impl Authenticator {
         tokio::time::timeout(LOOKUP_TIMEOUT, self.directory.lookup(address)).await.unwrap_or(Lookup::Unavailable)
     }
 
+    /// Completes a login proven by SAML with the directory's facts: where the IdP names an address, as
+    /// [`Authenticator::complete`]; where it names an identifier, the directory tells whose it is, or nobody enters.
+    ///
+    /// # Errors
+    /// Why nobody is known by the identifier.
+    pub async fn complete_login(&self, login: &Login) -> Result<Decision, Unidentified> {
+        let identifier = match login.subject() {
+            Subject::Address(address) => return Ok(self.complete(login.identity(address.clone())).await),
+            Subject::Identifier(identifier) => identifier,
+        };
+        let away = Ok(Decision::Unavailable(UnavailableReason::Directory));
+        let Some(tenant) = self.config.tenants.get(login.tenant()) else { return away };
+        let question = Question { tenant, attribute: identifier.directory_attribute(), value: identifier.value() };
+        let found = tokio::time::timeout(LOOKUP_TIMEOUT, self.directory.identify(question)).await;
+        match found.unwrap_or(Identified::Unavailable) {
+            Identified::One(account) => {
+                let identity = login.identity(account.address.clone());
+                Ok(self.completed(identity, account))
+            }
+            Identified::Unknown => Err(Unidentified::Unknown),
+            Identified::Several => Err(Unidentified::Several),
+            Identified::Unavailable => away,
+        }
+    }
+
     /// Completes an identity proven by SAML with the directory's facts (address, category, cell, status).
     pub async fn complete(&self, identity: Identity) -> Decision {
         match self.lookup(&identity.address).await {
             Lookup::Unknown => Decision::Allow(identity),
             Lookup::Unavailable => Decision::Unavailable(UnavailableReason::Directory),
-            Lookup::Found(account) if !self.belongs(&account, &identity.tenant) => {
-                Decision::Unavailable(UnavailableReason::Directory)
-            }
-            Lookup::Found(account) if !account.active => Decision::Deny(DenyReason::AccountRefused),
-            Lookup::Found(account) => Decision::Allow(Identity {
-                address: account.address,
-                category: account.category.unwrap_or(identity.category),
-                cell: account.cell,
-                ..identity
-            }),
+            Lookup::Found(account) => self.completed(identity, account),
         }
+    }
+
+    fn completed(&self, identity: Identity, account: Account) -> Decision {
+        if !self.belongs(&account, &identity.tenant) {
+            return Decision::Unavailable(UnavailableReason::Directory);
+        }
+        if !account.active {
+            return Decision::Deny(DenyReason::AccountRefused);
+        }
+        Decision::Allow(Identity {
+            address: account.address,
+            category: account.category.unwrap_or(identity.category),
+            cell: account.cell,
+            ..identity
+        })
     }
 
     /// What the directory says now, past every cache, of a user whose cell sends us away. When it says something else than

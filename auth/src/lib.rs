@@ -22,6 +22,6 @@ pub mod store;
 mod throttle;
 pub mod xml;
 
-pub use chain::{Attempt, AuthMethod, Authenticator, Outcome, Proven, Source};
+pub use chain::{Attempt, AuthMethod, Authenticator, Outcome, Proven, Source, Unidentified};
 pub use clock::{Clock, ManualClock, SystemClock, WallTime};
 pub use decision::{Decision, DenyReason, Identity, Method, Protocol, UnavailableReason};

@@ -1,4 +1,4 @@
-//! Sealed cookies: a browser's session and the login it waits for. No store on the hot path.
+//! Sealed cookies: a browser's session and the login it waits for; and links for test logins. No store on the hot path.
 //!
 //! `kid . salt . ciphertext`, base64url; key and nonce of each cookie from HKDF-SHA256 over the ring key and the salt,
 //! AES-256-GCM, the cookie's kind, key and host as associated data. A fresh key for each cookie leaves no nonce to
@@ -112,6 +112,22 @@ pub struct PendingLogin {
     pub target: String,
     /// Made then; good for ten minutes.
     pub issued: WallTime,
+    /// An operator's test: its answer is shown, and opens no session.
+    pub test: bool,
+}
+
+/// A link that an operator hands out for a test login. It opens no session, and shows its user what the IdP said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TestTicket {
+    /// Whose IdP is tested.
+    pub tenant: TenantId,
+    /// Made then; good for an hour.
+    pub issued: WallTime,
+}
+
+impl TestTicket {
+    /// How long the link may be used.
+    pub const LIFETIME: Duration = Duration::from_secs(3600);
 }
 
 impl PendingLogin {
@@ -228,8 +244,24 @@ impl Sealer {
                 pending.tenant.as_str().to_owned(),
                 target.to_owned(),
                 pending.issued.0,
+                pending.test,
             ),
         )
+    }
+
+    /// The text of a ticket, fit for a link.
+    pub fn seal_ticket(&self, ticket: &TestTicket) -> String {
+        self.seal(Kind::TestTicket, &TicketWire(ticket.tenant.as_str().to_owned(), ticket.issued.0))
+    }
+
+    /// The ticket of a text younger than an hour.
+    ///
+    /// # Errors
+    /// Foreign or ended.
+    pub fn open_ticket(&self, text: &str, now: WallTime) -> Result<TestTicket, SealError> {
+        let TicketWire(tenant, issued) = self.open(Kind::TestTicket, text)?;
+        let ticket = TestTicket { tenant: tenant.parse().map_err(|_| SealError::Foreign)?, issued: WallTime(issued) };
+        if now >= ticket.issued.plus(TestTicket::LIFETIME) { Err(SealError::Ended) } else { Ok(ticket) }
     }
 
     /// The pending login of a cookie value younger than ten minutes.
@@ -237,13 +269,13 @@ impl Sealer {
     /// # Errors
     /// Foreign or ended.
     pub fn open_pending(&self, cookie: &str, now: WallTime) -> Result<PendingLogin, SealError> {
-        let PendingWire(handle, request_id, tenant, target, issued) = self.open(Kind::Pending, cookie)?;
+        let PendingWire(handle, request_id, tenant, target, issued, test) = self.open(Kind::Pending, cookie)?;
         let tenant = tenant.parse().map_err(|_| SealError::Foreign)?;
         let issued = WallTime(issued);
         if now >= issued.plus(PendingLogin::LIFETIME) {
             return Err(SealError::Ended);
         }
-        Ok(PendingLogin { handle, request_id, tenant, target, issued })
+        Ok(PendingLogin { handle, request_id, tenant, target, issued, test })
     }
 
     fn seal<T: Serialize>(&self, kind: Kind, value: &T) -> String {
@@ -286,6 +318,7 @@ impl Sealer {
 enum Kind {
     Session,
     Pending,
+    TestTicket,
 }
 
 impl Kind {
@@ -293,7 +326,8 @@ impl Kind {
     fn context(self) -> &'static str {
         match self {
             Self::Session => "guichet session 1",
-            Self::Pending => "guichet pending login 1",
+            Self::Pending => "guichet pending login 2",
+            Self::TestTicket => "guichet test ticket 1",
         }
     }
 }
@@ -302,9 +336,13 @@ impl Kind {
 #[derive(Serialize, serde::Deserialize)]
 struct SessionWire(String, String, String, String, Option<String>, String, u64, u64, u64);
 
-/// handle, request, tenant, target, issued.
+/// handle, request, tenant, target, issued, test.
 #[derive(Serialize, serde::Deserialize)]
-struct PendingWire(String, String, String, String, u64);
+struct PendingWire(String, String, String, String, u64, bool);
+
+/// tenant, issued.
+#[derive(Serialize, serde::Deserialize)]
+struct TicketWire(String, u64);
 
 /// Key and nonce of one cookie: 44 bytes of HKDF output.
 struct OneTime;

@@ -4,6 +4,7 @@ mod bearers;
 mod cells;
 mod directory;
 mod files;
+mod idp;
 mod listeners;
 mod network;
 mod proofs;

@@ -20,7 +20,7 @@ pub use cell::*;
 pub use listener::*;
 pub use setup::*;
 
-use crate::{Address, CellId, Domain, Place, Problem, Secret, TenantId};
+use crate::{Address, AttributeName, CellId, Domain, IdentifierSyntax, Place, Problem, Secret, TenantId};
 
 /// A checked configuration.
 #[derive(Clone, Debug)]
@@ -161,6 +161,8 @@ pub struct Users {
     pub file: PathBuf,
     /// Keyed by address and by every alias.
     pub by_address: HashMap<Address, Arc<User>>,
+    /// Keyed by the tenant and by what its IdP calls the user, in ASCII lower case.
+    pub by_identifier: HashMap<(TenantId, String), Arc<User>>,
 }
 
 /// One user of an embedded directory.
@@ -413,12 +415,61 @@ pub struct Text {
 pub struct IdpOfTenant {
     /// entityID in the metadata of a federation.
     pub entity_id: String,
-    /// SAML attribute names (urn:oid) tried for the address; only values in the tenant's domains count.
-    pub address_attributes: Vec<String>,
-    /// Attribute whose values tell the category.
-    pub affiliation_attribute: String,
+    /// Attributes tried for the address; only values in the tenant's domains count.
+    pub address_attributes: Vec<AttributeName>,
+    /// The address is found in the directory by this instead.
+    pub identifier: Option<IdentifierSource>,
+    /// Attributes whose values tell the category; the first that tells one decides.
+    pub affiliation_attributes: Vec<AttributeName>,
+    /// Their values that mean staff, in lower case.
+    pub staff_affiliations: Vec<String>,
+    /// Their values that mean student, in lower case.
+    pub student_affiliations: Vec<String>,
+    /// What must be said of a user besides.
+    pub requirements: Vec<Requirement>,
     /// Accept an unsigned Response around a signed assertion.
     pub assertion_signature_only: bool,
+}
+
+impl IdpOfTenant {
+    /// Default of `staff_affiliations`.
+    pub const STAFF_AFFILIATIONS: [&str; 4] = ["staff", "faculty", "employee", "researcher"];
+    /// Default of `student_affiliations`.
+    pub const STUDENT_AFFILIATIONS: [&str; 1] = ["student"];
+
+    /// An IdP with every key but its entityID left at its default.
+    pub fn new(entity_id: &str) -> Self {
+        Self {
+            entity_id: entity_id.to_owned(),
+            address_attributes: vec![AttributeName::MAIL, AttributeName::PRINCIPAL_NAME],
+            identifier: None,
+            affiliation_attributes: vec![AttributeName::SCOPED_AFFILIATION],
+            staff_affiliations: Self::STAFF_AFFILIATIONS.map(str::to_owned).to_vec(),
+            student_affiliations: Self::STUDENT_AFFILIATIONS.map(str::to_owned).to_vec(),
+            requirements: Vec::new(),
+            assertion_signature_only: false,
+        }
+    }
+}
+
+/// `[tenant.NAME.idp.saml.identifier]`
+#[derive(Clone, Debug)]
+pub struct IdentifierSource {
+    /// Attribute of the assertion.
+    pub attribute: AttributeName,
+    /// How its value is read.
+    pub syntax: IdentifierSyntax,
+    /// Attribute of the LDAP directory; absent with an embedded one.
+    pub directory_attribute: Option<String>,
+}
+
+/// One entry of `tenant.NAME.idp.saml.require`.
+#[derive(Clone, Debug)]
+pub struct Requirement {
+    /// Attribute.
+    pub attribute: AttributeName,
+    /// One of its values is one of these, letter by letter.
+    pub values: Vec<String>,
 }
 
 /// Whether the directory may stand in for the IdP.

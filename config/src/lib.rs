@@ -4,6 +4,7 @@
 //! a [`Config`]: plain values that cannot be wrong. Anything else comes back as a [`Report`] that lists every problem
 //! with its file, line, key path and a hint. This crate is a leaf: it opens files, never sockets.
 
+mod attribute;
 mod check;
 mod checked;
 mod document;
@@ -17,6 +18,7 @@ mod shape;
 #[cfg(test)]
 mod tests;
 
+pub use attribute::{AttributeName, IdentifierSyntax};
 pub use checked::*;
 pub use error::{Place, Problem, Report};
 pub use name::{Address, CellId, Domain, ListenerId, NameError, TenantId};

@@ -28,6 +28,9 @@ pub enum Command {
     /// Identity providers.
     #[command(subcommand)]
     Idp(Idp),
+    /// SAML logins.
+    #[command(subcommand)]
+    Saml(Saml),
     /// Cells.
     #[command(subcommand)]
     Cell(Cell),
@@ -82,6 +85,20 @@ pub enum Idp {
     Release {
         /// Tenant.
         tenant: String,
+    },
+}
+
+/// About SAML logins.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Saml {
+    /// Print a link for a test login: good for an hour, opens no session, shows what the identity provider sent and what
+    /// would come of it. Also while the identity provider counts as down. Example: `guichet ctl saml test univ-a`
+    Test {
+        /// Tenant.
+        tenant: String,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -315,6 +332,14 @@ async fn talk(config: &Config, command: Command) -> Result<String, Failure> {
         Command::Idp(Idp::Release { tenant }) => {
             let told = node.ask(Method::POST, &format!("/idps/{}/release", segment(&tenant)), None).await?;
             Ok(format!("{}: {}\n", field(&told, "tenant"), field(&told, "state")))
+        }
+        Command::Saml(Saml::Test { tenant, json }) => {
+            let told = node.ask(Method::POST, &format!("/idps/{}/test", segment(&tenant)), None).await?;
+            Ok(if json {
+                pretty(&told)
+            } else {
+                format!("{}\ngood until {}\n", field(&told, "link"), field(&told, "until"))
+            })
         }
         Command::Cell(Cell::List { json }) => {
             let list = node.ask(Method::GET, "/cells", None).await?;

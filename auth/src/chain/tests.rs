@@ -3,7 +3,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use guichet_config::{Category, Domain, Tenant};
+use guichet_config::{Category, Tenant};
 
 use super::*;
 use crate::directory::Answer;
@@ -47,29 +47,49 @@ impl Directory for Fake {
         };
         Box::pin(std::future::ready(found))
     }
+
+    fn identify<'a>(&'a self, question: Question<'a>) -> Answer<'a, Identified> {
+        let found = match question.value {
+            "x1@univ-a.example" => Identified::One(Account {
+                cell: Some("beta".parse().unwrap()),
+                category: Some(Category::Staff),
+                ..account("alice@univ-a.example")
+            }),
+            "gone@univ-a.example" => Identified::One(Account { active: false, ..account("gone@univ-a.example") }),
+            "strange@univ-a.example" => Identified::One(account("strange@univ-b.example")),
+            "twice@univ-a.example" => Identified::Several,
+            "nobody@univ-a.example" => Identified::Unknown,
+            _ => Identified::Unavailable,
+        };
+        Box::pin(std::future::ready(found))
+    }
 }
 
 fn account(address: &str) -> Account {
     Account { address: address.parse().unwrap(), category: None, cell: None, active: true }
 }
 
+/// A tenant with the domain `ID.example`.
+pub(crate) fn tenant(id: &str) -> Tenant {
+    Tenant {
+        id: id.parse().unwrap(),
+        name: guichet_config::Text::default(),
+        domains: vec![format!("{id}.example").parse().unwrap()],
+        cell: "alpha".parse().unwrap(),
+        category: Category::Student,
+        idp: None,
+        fallback_staff: guichet_config::FallbackPolicy::Auto,
+        fallback_students: guichet_config::FallbackPolicy::Auto,
+        idp_forced: None,
+        contact: None,
+    }
+}
+
 /// Two tenants, `univ-a` and `univ-b`, with a domain each.
 pub(crate) fn config() -> Config {
     let tenants = ["univ-a", "univ-b"].map(|id| {
-        let domain: Domain = format!("{id}.example").parse().unwrap();
-        let tenant = Tenant {
-            id: id.parse().unwrap(),
-            name: guichet_config::Text::default(),
-            domains: vec![domain.clone()],
-            cell: "alpha".parse().unwrap(),
-            category: Category::Student,
-            idp: None,
-            fallback_staff: guichet_config::FallbackPolicy::Auto,
-            fallback_students: guichet_config::FallbackPolicy::Auto,
-            idp_forced: None,
-            contact: None,
-        };
-        (domain, Arc::new(tenant))
+        let tenant = tenant(id);
+        (tenant.domains[0].clone(), Arc::new(tenant))
     });
     let seconds = Duration::from_secs;
     Config {
@@ -413,7 +433,11 @@ async fn a_reload_keeps_cache_and_throttle_while_they_fit() {
         active: true,
         cell: None,
     };
-    let users = || Users { file: "u".into(), by_address: [(user.address.clone(), Arc::new(user.clone()))].into() };
+    let users = || Users {
+        file: "u".into(),
+        by_address: [(user.address.clone(), Arc::new(user.clone()))].into(),
+        ..Users::default()
+    };
     assert_eq!(kept(&reload(&|config| config.directory = Configured::Embedded(users()))), (false, true));
 }
 
@@ -421,4 +445,9 @@ async fn a_reload_keeps_cache_and_throttle_while_they_fit() {
 fn an_authenticator_can_be_shared() {
     fn shared<T: Send + Sync>() {}
     shared::<Authenticator>();
+}
+
+/// An authenticator with [`config`] and a directory that knows a few people.
+pub(crate) fn authenticator() -> Authenticator {
+    Authenticator::with_directory(Arc::new(config()), Arc::new(Fake::default()), None)
 }

@@ -6,7 +6,7 @@ use guichet_config::{Address, Secret, User, Users};
 use tokio::sync::Semaphore;
 use tracing::{error, warn};
 
-use super::{Account, Answer, Directory, Lookup, Verdict};
+use super::{Account, Answer, Directory, Identified, Lookup, Question, Verdict};
 use crate::password::verify_password;
 
 /// Users with Argon2id hashes, checked on blocking threads, as many at once as there are cores.
@@ -68,6 +68,11 @@ impl Directory for Embedded {
         let user = self.users.by_address.get(address);
         Box::pin(std::future::ready(user.map_or(Lookup::Unknown, |user| Lookup::Found(account(user)))))
     }
+
+    fn identify<'a>(&'a self, question: Question<'a>) -> Answer<'a, Identified> {
+        let user = self.users.by_identifier.get(&(question.tenant.id.clone(), question.value.to_owned()));
+        Box::pin(std::future::ready(user.map_or(Identified::Unknown, |user| Identified::One(account(user)))))
+    }
 }
 
 fn account(user: &User) -> Account {
@@ -109,7 +114,9 @@ mod tests {
             by_address.insert(user.address.clone(), Arc::clone(&user));
             by_address.insert(address(&format!("{name}.alias@univ-a.example")), user);
         }
-        Embedded::new(Users { file: "users.toml".into(), by_address })
+        let alice = Arc::clone(&by_address[&address("alice@univ-a.example")]);
+        let by_identifier = [(("univ-a".parse().unwrap(), "x7f3".to_owned()), alice)].into();
+        Embedded::new(Users { file: "users.toml".into(), by_address, by_identifier })
     }
 
     #[tokio::test]
@@ -132,6 +139,19 @@ mod tests {
         let found = directory.lookup(&address("gone.alias@univ-a.example")).await;
         assert!(matches!(found, Lookup::Found(account) if !account.active));
         assert_eq!(directory.lookup(&address("nobody@univ-a.example")).await, Lookup::Unknown);
+    }
+
+    #[tokio::test]
+    async fn a_name_given_by_an_idp_is_good_within_its_tenant() {
+        let directory = directory();
+        let ask = async |tenant: &str, value: &str| {
+            let tenant =
+                guichet_config::Tenant { id: tenant.parse().unwrap(), ..crate::chain::tests::tenant("univ-a") };
+            directory.identify(Question { tenant: &tenant, attribute: None, value }).await
+        };
+        assert!(matches!(ask("univ-a", "x7f3").await, Identified::One(found) if found.address.local() == "alice"));
+        assert_eq!(ask("univ-a", "x7f").await, Identified::Unknown);
+        assert_eq!(ask("univ-b", "x7f3").await, Identified::Unknown);
     }
 
     #[test]

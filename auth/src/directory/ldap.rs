@@ -9,7 +9,7 @@ mod server;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use guichet_config::{Address, Category, Secret};
+use guichet_config::{Address, Category, Domain, Secret};
 use ldap3::{LdapConnSettings, SearchEntry, ldap_escape};
 use rustls::{
     ClientConfig, RootCertStore,
@@ -21,7 +21,7 @@ use self::{
     answer::{Bind, Found},
     server::{Outage, Server},
 };
-use super::{Account, Answer, Directory, DirectoryError, Lookup, Verdict};
+use super::{Account, Answer, Directory, DirectoryError, Identified, Lookup, Question, Verdict};
 
 /// The directory of `[directory.ldap]`.
 #[derive(Debug)]
@@ -72,9 +72,54 @@ impl Directory for Ldap {
         let task = tokio::spawn(async move { inner.lookup(&address).await });
         Box::pin(async { task.await.unwrap_or(Lookup::Unavailable) })
     }
+
+    fn identify<'a>(&'a self, question: Question<'a>) -> Answer<'a, Identified> {
+        let (inner, value, domains) = (Arc::clone(&self.0), question.value.to_owned(), question.tenant.domains.clone());
+        // The check of the configuration sees to it that there is one.
+        let Some(attribute) = question.attribute.map(str::to_owned) else {
+            return Box::pin(std::future::ready(Identified::Unavailable));
+        };
+        let task = tokio::spawn(async move { inner.identify(&attribute, &value, &domains).await });
+        Box::pin(async { task.await.unwrap_or(Identified::Unavailable) })
+    }
 }
 
 impl Inner {
+    /// Entries with the identifier count when they have an address in the tenant's domains: what an IdP calls its users
+    /// may be what another calls its own.
+    async fn identify(&self, attribute: &str, value: &str, domains: &[Domain]) -> Identified {
+        let filter = format!("({attribute}={})", ldap_escape(value));
+        let all = async {
+            for server in self.servers.iter().filter(|server| server.open()) {
+                let search = server.search(&self.config.base, &filter, &self.attributes, IDENTIFIED_MAX).await;
+                if let Some(found) = server.judge(search) {
+                    return self.identified(&found, domains);
+                }
+            }
+            Identified::Unavailable
+        };
+        tokio::time::timeout(ANSWER_TIMEOUT, all).await.unwrap_or(Identified::Unavailable)
+    }
+
+    fn identified(&self, found: &Found, domains: &[Domain]) -> Identified {
+        if found.more {
+            return Identified::Several;
+        }
+        let ours = |entry: &&SearchEntry| {
+            let address = self
+                .addresses(entry)
+                .into_iter()
+                .find(|address| domains.iter().any(|domain| domain.as_str() == address.domain()))?;
+            Some(self.account(entry, &address))
+        };
+        let mut accounts = found.entries.iter().filter_map(|entry| ours(&entry));
+        match (accounts.next(), accounts.next()) {
+            (Some(account), None) => Identified::One(account),
+            (None, _) => Identified::Unknown,
+            (Some(_), Some(_)) => Identified::Several,
+        }
+    }
+
     async fn verify(&self, address: &Address, password: &Secret<String>) -> Verdict {
         // RFC 4513 §5.1.2: a bind without password succeeds and proves nothing.
         if password.expose().is_empty() {
@@ -128,22 +173,28 @@ impl Inner {
     /// The account of an address and its DN.
     async fn find(&self, server: &Server, address: &Address) -> Result<Option<(String, Account)>, Outage> {
         let filter = filter(&self.config.address_attributes, address);
-        match server.search(&self.config.base, &filter, &self.attributes).await? {
-            Found::None => Ok(None),
-            Found::One(entry) if entry.dn.is_empty() => Err(Outage::Senseless("an entry without a name")),
-            Found::One(entry) => {
+        // Two tell as much as many.
+        let found = server.search(&self.config.base, &filter, &self.attributes, 2).await?;
+        let mut entries = found.entries.into_iter();
+        match (entries.next(), entries.next().is_some() || found.more) {
+            (None, false) => Ok(None),
+            (Some(entry), false) if entry.dn.is_empty() => Err(Outage::Senseless("an entry without a name")),
+            (Some(entry), false) => {
                 let account = self.account(&entry, address);
                 Ok(Some((entry.dn, account)))
             }
-            Found::Several => Err(Outage::Senseless("several entries for one address")),
+            (_, true) => Err(Outage::Senseless("several entries for one address")),
         }
+    }
+
+    /// Canonical addresses.
+    fn addresses(&self, entry: &SearchEntry) -> Vec<Address> {
+        values(entry, self.config.address_attributes.first()).filter_map(|value| value.parse().ok()).collect()
     }
 
     fn account(&self, entry: &SearchEntry, asked: &Address) -> Account {
         let config = &self.config;
-        let canonical = values(entry, config.address_attributes.first())
-            .filter_map(|value| value.parse::<Address>().ok())
-            .collect::<Vec<_>>();
+        let canonical = self.addresses(entry);
         let address = if canonical.contains(asked) { asked } else { canonical.first().unwrap_or(asked) };
         let cell = values(entry, config.cell_attribute.as_ref()).next().and_then(|value| {
             let cell = value.parse().ok();
@@ -212,6 +263,9 @@ fn tls(path: &Path) -> Result<ClientConfig, DirectoryError> {
 /// Operational attributes and the value that means "until further notice": the password policy draft
 /// (draft-behera-ldap-password-policy-10 §5.3.3, OpenLDAP), and 389 Directory Server.
 const LOCKS: [(&str, &str); 2] = [("pwdAccountLockedTime", "000001010000Z"), ("nsAccountLock", "true")];
+
+/// Entries of other tenants may share a login; more than these are no identifier.
+const IDENTIFIED_MAX: i32 = 16;
 
 /// One question, all servers tried.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);

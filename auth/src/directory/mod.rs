@@ -5,7 +5,7 @@ mod ldap;
 
 use std::{future::Future, pin::Pin};
 
-use guichet_config::{Address, Category, CellId, Secret};
+use guichet_config::{Address, Category, CellId, Secret, Tenant};
 
 pub use self::{embedded::Embedded, ldap::Ldap};
 
@@ -33,6 +33,30 @@ pub enum Lookup {
     Unavailable,
 }
 
+/// Whose an IdP's name for a user is.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// The tenant whose IdP says it.
+    pub tenant: &'a Tenant,
+    /// Where an LDAP directory has it.
+    pub attribute: Option<&'a str>,
+    /// Printable ASCII without spaces, in lower case.
+    pub value: &'a str,
+}
+
+/// Answer to such a question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Identified {
+    /// One account with an address in the tenant's domains.
+    One(Account),
+    /// None.
+    Unknown,
+    /// Several: nobody may guess.
+    Several,
+    /// Nobody can tell now.
+    Unavailable,
+}
+
 /// Answer to a password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -56,6 +80,9 @@ pub trait Directory: Send + Sync + std::fmt::Debug {
 
     /// Finds an account.
     fn lookup<'a>(&'a self, address: &'a Address) -> Answer<'a, Lookup>;
+
+    /// Finds the account of what an IdP calls a user.
+    fn identify<'a>(&'a self, question: Question<'a>) -> Answer<'a, Identified>;
 }
 
 /// Why a directory cannot be set up.

@@ -6,9 +6,13 @@
 use std::{sync::Arc, time::Duration};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use guichet_config::{Tenant, TenantId};
+use guichet_config::{AttributeName, Category, Tenant, TenantId};
 
-use super::{Expected, IdpMetadata, Refusal, ServiceProvider, attributes, envelope, response::Findings};
+use super::{
+    Expected, IdpMetadata, Login, Refusal, ServiceProvider, Subject, attributes,
+    envelope::{self, Verified},
+    response::{Findings, judge},
+};
 use crate::WallTime;
 
 /// A check of the consumer, in its order.
@@ -53,15 +57,17 @@ pub enum Check {
     Conditions,
     /// Authentication statement.
     Authentication,
-    /// An address in the IdP's scopes and the tenant's domains.
-    Address,
+    /// Who: an address in the IdP's scopes and the tenant's domains, or an identifier in the IdP's scopes.
+    User,
     /// Affiliation.
     Category,
+    /// What the tenant requires besides.
+    Requirements,
 }
 
 impl Check {
     /// In the order in which they run.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Encoding,
         Self::Document,
         Self::Layout,
@@ -81,8 +87,9 @@ impl Check {
         Self::Subject,
         Self::Conditions,
         Self::Authentication,
-        Self::Address,
+        Self::User,
         Self::Category,
+        Self::Requirements,
     ];
 
     /// What is looked at, as an operator reads it.
@@ -107,8 +114,9 @@ impl Check {
             Self::Subject => "subject",
             Self::Conditions => "conditions",
             Self::Authentication => "authentication",
-            Self::Address => "address",
+            Self::User => "user",
             Self::Category => "category",
+            Self::Requirements => "requirements",
         }
     }
 }
@@ -143,6 +151,11 @@ impl Inspection {
         !self.checks.iter().any(|(_, outcome)| matches!(outcome, Outcome::Failed(_)))
     }
 
+    fn of(idp: Option<String>, tenant: Option<TenantId>) -> Self {
+        let checks = Check::ALL.map(|check| (check, Outcome::NotReached)).to_vec();
+        Self { idp, tenant, checks, attributes: Vec::new() }
+    }
+
     /// What was begun held, or the verifier would not have gone on; with a refusal, all but the last.
     fn settle(&mut self, begun: &[Check], refusal: Option<Refusal>) {
         begun.iter().for_each(|check| self.set(*check, Outcome::Passed));
@@ -172,8 +185,7 @@ pub fn inspect(
     clock_skew: Duration,
     now: WallTime,
 ) -> Inspection {
-    let checks = Check::ALL.map(|check| (check, Outcome::NotReached)).to_vec();
-    let mut seen = Inspection { idp: None, tenant: None, checks, attributes: Vec::new() };
+    let mut seen = Inspection::of(None, None);
     let text = match envelope::decode(&as_field(file)) {
         Ok(text) => text,
         Err(refusal) => {
@@ -200,24 +212,78 @@ pub fn inspect(
     seen.idp = Some(idp.entity_id.clone());
     seen.tenant = Some(tenant.id.clone());
     let request = envelope::claimed_request(&text).unwrap_or_default();
-    let expected = Expected { idp: &idp, request_id: &request, tenant, clock_skew, now };
-    let only = tenant.idp.as_ref().is_some_and(|wanted| wanted.assertion_signature_only);
+    check(&text, sp, &Expected { idp: &idp, request_id: &request, tenant, clock_skew, now }, &mut seen, |_, _| ());
+    seen
+}
+
+/// A test login: what was found in the answer to a request of ours, and what would come of it. Only for the eyes of the
+/// user it speaks of: unlike an [`Inspection`], it has values.
+#[derive(Clone, Debug)]
+pub struct Rehearsal {
+    /// Check by check.
+    pub inspection: Inspection,
+    /// The login, when every check holds. Whether it opens anything is the caller's matter.
+    pub login: Option<Login>,
+    /// Whom it names, when that check holds.
+    pub subject: Option<Subject>,
+    /// In which category, when that check holds.
+    pub category: Option<Category>,
+    /// AuthnContextClassRef.
+    pub contexts: Vec<String>,
+    /// eduPersonAssurance.
+    pub assurance: Vec<String>,
+}
+
+/// Looks at the form field that answers a test login: the checks of the consumer, on the same code.
+pub fn rehearse(field: &[u8], sp: &ServiceProvider, expected: &Expected<'_>) -> Rehearsal {
+    let mut seen = Inspection::of(Some(expected.idp.entity_id.clone()), Some(expected.tenant.id.clone()));
+    let text = envelope::decode(field);
+    seen.set(Check::Encoding, text.as_ref().err().cloned().map_or(Outcome::Passed, Outcome::Failed));
+    let found = text.ok().and_then(|text| {
+        check(&text, sp, expected, &mut seen, |verified, found| {
+            let (doc, assertion) = verified.assertion();
+            (
+                found.user.clone().ok(),
+                found.category.clone().ok(),
+                attributes::contexts(doc, assertion),
+                attributes::shown(doc, assertion, &AttributeName::ASSURANCE),
+                judge(verified, expected, found).ok(),
+            )
+        })
+    });
+    let (subject, category, contexts, assurance, login) = found.unwrap_or_default();
+    Rehearsal { inspection: seen, login, subject, category, contexts, assurance }
+}
+
+/// Runs the checks behind the encoding; `read` looks at what was verified.
+fn check<T>(
+    text: &str,
+    sp: &ServiceProvider,
+    expected: &Expected<'_>,
+    seen: &mut Inspection,
+    read: impl FnOnce(&Verified<'_, '_>, Findings) -> T,
+) -> Option<T> {
+    let only = expected.tenant.idp.as_ref().is_some_and(|wanted| wanted.assertion_signature_only);
     let mut begun = Vec::new();
-    let verified = envelope::verify(&text, sp, &idp, only, &mut |check| begun.push(check), |verified| {
+    let verified = envelope::verify(text, sp, expected.idp, only, &mut |check| begun.push(check), |verified| {
         let (doc, assertion) = verified.assertion();
-        Ok((Findings::of(verified, sp, &expected).list(), attributes::names(doc, assertion)))
+        let found = Findings::of(verified, sp, expected);
+        Ok((found.list(), attributes::names(doc, assertion), read(verified, found)))
     });
     match verified {
-        Ok((findings, names)) => {
+        Ok((findings, names, read)) => {
             seen.settle(&begun, None);
             for (check, fault) in findings {
                 seen.set(check, fault.map_or(Outcome::Passed, Outcome::Failed));
             }
             seen.attributes = names;
+            Some(read)
         }
-        Err(refusal) => seen.settle(&begun, Some(refusal)),
+        Err(refusal) => {
+            seen.settle(&begun, Some(refusal));
+            None
+        }
     }
-    seen
 }
 
 fn idp_of(tenant: &Tenant) -> Option<&str> {

@@ -6,6 +6,7 @@
 mod attributes;
 mod decrypt;
 mod envelope;
+mod error_url;
 mod inspect;
 mod keys;
 pub mod metadata;
@@ -17,7 +18,9 @@ pub mod response;
 mod signature;
 mod xml;
 
-pub use inspect::{Check, Inspection, Outcome, inspect};
+pub use attributes::{Identifier, Subject};
+pub use error_url::{ErrorCode, ErrorReport, fill as fill_error_url};
+pub use inspect::{Check, Inspection, Outcome, Rehearsal, inspect, rehearse};
 pub use metadata::{DocumentId, Held, IdpMetadata, MetadataError, MetadataIndex, Verified};
 pub use request::{Binding, Outgoing, ServiceProvider, SpError};
 pub use response::{Expected, Login, Refusal};

@@ -1,5 +1,9 @@
 //! Why a Response is refused: one name per check.
 
+use guichet_config::AttributeName;
+
+use super::ErrorCode;
+
 /// Why a Response is refused. One name per check; [`Refusal::kind`] is the metric's label. The text is for operators: it
 /// never quotes what the peer sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -127,9 +131,35 @@ pub enum Refusal {
     /// No attribute holds an address.
     #[error("no attribute holds an address")]
     AddressMissing,
+    /// The identifier is not released.
+    #[error("no attribute holds the identifier")]
+    IdentifierMissing,
+    /// The identifier has not the form of its kind, or several values.
+    #[error("the identifier does not have the form of its kind, or has several values")]
+    Identifier,
+    /// A required attribute has none of the values listed.
+    #[error("{attribute} {}", if *released { "has none of the values required" } else { "is required, and missing" })]
+    Requirement {
+        /// The attribute, as the configuration names it.
+        attribute: AttributeName,
+        /// Whether the IdP released it at all.
+        released: bool,
+    },
 }
 
 impl Refusal {
+    /// What the institution's errorURL is told.
+    pub fn error_code(&self) -> ErrorCode {
+        match self {
+            Self::Scope | Self::Domain | Self::AddressMissing | Self::IdentifierMissing | Self::Identifier => {
+                ErrorCode::Identification
+            }
+            Self::Requirement { .. } => ErrorCode::Authorization,
+            Self::Status { .. } | Self::AuthnStatement => ErrorCode::Authentication,
+            _ => ErrorCode::Other,
+        }
+    }
+
     /// Short name of the check that failed.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -172,6 +202,9 @@ impl Refusal {
             Self::Scope => "scope",
             Self::Domain => "domain",
             Self::AddressMissing => "address_missing",
+            Self::IdentifierMissing => "identifier_missing",
+            Self::Identifier => "identifier",
+            Self::Requirement { .. } => "requirement",
         }
     }
 }

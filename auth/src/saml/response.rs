@@ -4,12 +4,13 @@
 
 use std::time::Duration;
 
-use guichet_config::{Address, Category};
+use guichet_config::{Address, Category, TenantId};
 use uppsala::{Document, NodeId};
 
 pub use super::refusal::Refusal;
 use super::{
-    Check, IdpMetadata, ServiceProvider, attributes,
+    Check, IdpMetadata, ServiceProvider, Subject,
+    attributes::Attributes,
     envelope::{self, Verified},
     signature,
     xml::{self, SAML},
@@ -34,7 +35,9 @@ pub struct Expected<'a> {
 /// A verified login. Only [`consume`] makes one.
 #[derive(Clone, Debug)]
 pub struct Login {
-    identity: Identity,
+    subject: Subject,
+    tenant: TenantId,
+    category: Category,
     replay_ids: Vec<String>,
     replay_until: WallTime,
     session_not_after: Option<WallTime>,
@@ -42,8 +45,23 @@ pub struct Login {
 
 impl Login {
     /// Who, by the IdP's signed word.
-    pub fn identity(&self) -> &Identity {
-        &self.identity
+    pub fn subject(&self) -> &Subject {
+        &self.subject
+    }
+
+    /// The tenant that was asked.
+    pub fn tenant(&self) -> &TenantId {
+        &self.tenant
+    }
+
+    /// Staff or student, by the IdP's word: the directory's goes before it.
+    pub fn category(&self) -> Category {
+        self.category
+    }
+
+    /// The identity, once the address is known: the subject's own, or the one the directory has for its identifier.
+    pub fn identity(&self, address: Address) -> Identity {
+        Identity { address, tenant: self.tenant.clone(), category: self.category, cell: None, method: Method::Saml }
     }
 
     /// IDs (Response, Assertion), each prefixed by the issuer: to be marked once in the store before the login counts.
@@ -71,12 +89,12 @@ pub fn consume(field: &[u8], sp: &ServiceProvider, expected: &Expected<'_>) -> R
     let text = envelope::decode(field)?;
     let assertion_signature_only = expected.tenant.idp.as_ref().is_some_and(|idp| idp.assertion_signature_only);
     envelope::verify(&text, sp, expected.idp, assertion_signature_only, &mut |_| {}, |verified| {
-        judge(verified, sp, expected)
+        judge(verified, expected, Findings::of(verified, sp, expected))
     })
 }
 
-fn judge(verified: &Verified<'_, '_>, sp: &ServiceProvider, expected: &Expected<'_>) -> Result<Login, Refusal> {
-    let found = Findings::of(verified, sp, expected);
+/// A login, when everything that was found is good; else the first fault.
+pub(super) fn judge(verified: &Verified<'_, '_>, expected: &Expected<'_>, found: Findings) -> Result<Login, Refusal> {
     // The order of the list decides which of several faults is told.
     if let Some(refusal) = found.list().into_iter().find_map(|(_, fault)| fault) {
         return Err(refusal);
@@ -84,17 +102,13 @@ fn judge(verified: &Verified<'_, '_>, sp: &ServiceProvider, expected: &Expected<
     let (response_doc, response) = verified.response();
     let response_id = xml::attribute(response_doc, response, "ID").unwrap_or_default();
     let issuer = &expected.idp.entity_id;
-    let Findings { assertion_id, subject, authentication, address, category, .. } = found;
+    let Findings { assertion_id, confirmation, authentication, user, category, .. } = found;
     Ok(Login {
-        identity: Identity {
-            address: address?,
-            tenant: expected.tenant.id.clone(),
-            category: category?,
-            cell: None,
-            method: Method::Saml,
-        },
+        subject: user?,
+        tenant: expected.tenant.id.clone(),
+        category: category?,
         replay_ids: vec![format!("{issuer} {response_id}"), format!("{issuer} {}", assertion_id?)],
-        replay_until: subject?.plus(expected.clock_skew).min(expected.now.plus(REPLAY_MAX)),
+        replay_until: confirmation?.plus(expected.clock_skew).min(expected.now.plus(REPLAY_MAX)),
         session_not_after: authentication?,
     })
 }
@@ -107,11 +121,12 @@ pub(super) struct Findings {
     response_time: Result<(), Refusal>,
     assertion_id: Result<String, Refusal>,
     assertion_time: Result<(), Refusal>,
-    subject: Result<WallTime, Refusal>,
+    confirmation: Result<WallTime, Refusal>,
     conditions: Result<(), Refusal>,
     authentication: Result<Option<WallTime>, Refusal>,
-    address: Result<Address, Refusal>,
-    category: Result<Category, Refusal>,
+    pub(super) user: Result<Subject, Refusal>,
+    pub(super) category: Result<Category, Refusal>,
+    requirements: Result<(), Refusal>,
 }
 
 impl Findings {
@@ -121,6 +136,7 @@ impl Findings {
         let (doc, assertion) = verified.assertion();
         let Expected { tenant, idp, .. } = expected;
         let wanted = tenant.idp.as_ref().filter(|wanted| wanted.entity_id == idp.entity_id).ok_or(Refusal::Issuer);
+        let attributes = wanted.map(|wanted| Attributes { doc, assertion, wanted, tenant, idp });
         Self {
             status: envelope::status(response_doc, response, signed),
             destination: check_destination(xml::attribute(response_doc, response, "Destination"), signed, sp),
@@ -132,16 +148,17 @@ impl Findings {
                 .and_then(|time| expected.not_in_future(time)),
             assertion_id: assertion_id(doc, assertion),
             assertion_time: required_time(doc, assertion, "IssueInstant").and_then(|time| expected.not_in_future(time)),
-            subject: check_subject(doc, assertion, sp, expected),
+            confirmation: check_subject(doc, assertion, sp, expected),
             conditions: check_conditions(doc, assertion, sp, expected),
             authentication: check_authentication(doc, assertion, expected),
-            address: wanted.clone().and_then(|wanted| attributes::address(doc, assertion, wanted, tenant, idp)),
-            category: wanted.and_then(|wanted| attributes::category(doc, assertion, wanted, tenant, idp)),
+            user: attributes.as_ref().map_err(Clone::clone).and_then(Attributes::subject),
+            category: attributes.as_ref().map_err(Clone::clone).and_then(Attributes::category),
+            requirements: attributes.as_ref().map_err(Clone::clone).and_then(Attributes::requirements),
         }
     }
 
     /// Each check with what is wrong, in the order in which faults are told.
-    pub(super) fn list(&self) -> [(Check, Option<Refusal>); 11] {
+    pub(super) fn list(&self) -> [(Check, Option<Refusal>); 12] {
         fn fault<T>(found: &Result<T, Refusal>) -> Option<Refusal> {
             found.as_ref().err().cloned()
         }
@@ -152,11 +169,12 @@ impl Findings {
             (Check::ResponseTime, fault(&self.response_time)),
             (Check::AssertionId, fault(&self.assertion_id)),
             (Check::AssertionTime, fault(&self.assertion_time)),
-            (Check::Subject, fault(&self.subject)),
+            (Check::Subject, fault(&self.confirmation)),
             (Check::Conditions, fault(&self.conditions)),
             (Check::Authentication, fault(&self.authentication)),
-            (Check::Address, fault(&self.address)),
+            (Check::User, fault(&self.user)),
             (Check::Category, fault(&self.category)),
+            (Check::Requirements, fault(&self.requirements)),
         ]
     }
 }

@@ -37,6 +37,7 @@ fn pending() -> PendingLogin {
         tenant: "univ-a".parse().unwrap(),
         target: "/mail/?q=1".into(),
         issued: NOW,
+        test: false,
     }
 }
 
@@ -51,6 +52,24 @@ fn what_is_sealed_opens_until_it_ends() {
     let cookie = sealer().seal_pending(&pending());
     assert_eq!(sealer().open_pending(&cookie, NOW), Ok(pending()));
     assert_eq!(sealer().open_pending(&cookie, NOW.plus(Duration::from_secs(10 * 60))), Err(SealError::Ended));
+}
+
+#[test]
+fn a_test_stays_a_test_on_its_way_through_the_browser() {
+    let login = PendingLogin { test: true, ..pending() };
+    assert_eq!(sealer().open_pending(&sealer().seal_pending(&login), NOW), Ok(login));
+}
+
+#[test]
+fn a_ticket_opens_for_an_hour_and_as_nothing_else() {
+    let ticket = TestTicket { tenant: "univ-a".parse().unwrap(), issued: NOW };
+    let text = sealer().seal_ticket(&ticket);
+    assert!(text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)), "{text}");
+    assert_eq!(sealer().open_ticket(&text, NOW.plus(Duration::from_secs(3599))), Ok(ticket));
+    assert_eq!(sealer().open_ticket(&text, NOW.plus(Duration::from_secs(3600))), Err(SealError::Ended));
+    assert_eq!(sealer().open_session(&text, NOW), Err(SealError::Foreign));
+    assert_eq!(sealer().open_pending(&text, NOW), Err(SealError::Foreign));
+    assert_eq!(sealer().open_ticket(&sealer().seal_pending(&pending()), NOW), Err(SealError::Foreign));
 }
 
 #[test]

@@ -105,7 +105,7 @@ impl Check {
     }
 
     /// An attribute description (RFC 4512 §2.5): it is written into search filters.
-    fn attribute(&mut self, key: &str, name: &str) -> Option<String> {
+    pub(super) fn attribute(&mut self, key: &str, name: &str) -> Option<String> {
         let good = name.len() <= 128
             && name.starts_with(|c: char| c.is_ascii_alphanumeric())
             && name.chars().all(|c| c.is_ascii_alphanumeric() || "-.;".contains(c));
@@ -126,8 +126,9 @@ impl Check {
         // The keys of the users' file are places only while it is read.
         let outer = std::mem::replace(&mut self.places, document.places);
         let by_address = self.by_address(&users.user, domains);
+        let by_identifier = self.by_identifier(&users.user, &by_address, domains);
         self.places = outer;
-        (self.problems.len() == before).then_some(Users { file: path, by_address })
+        (self.problems.len() == before).then_some(Users { file: path, by_address, by_identifier })
     }
 
     fn by_address(&mut self, users: &[file::User], domains: &HashMap<Domain, TenantId>) -> HashMap<Address, Arc<User>> {
@@ -174,7 +175,55 @@ impl Check {
         }
         by_address
     }
+
+    /// What the IdP of a tenant calls its users. One name is one user's, within a tenant.
+    fn by_identifier(
+        &mut self,
+        users: &[file::User],
+        by_address: &HashMap<Address, Arc<User>>,
+        domains: &HashMap<Domain, TenantId>,
+    ) -> HashMap<(TenantId, String), Arc<User>> {
+        let mut by_identifier = HashMap::new();
+        let mut keys: HashMap<(TenantId, String), String> = HashMap::new();
+        for (index, file) in users.iter().enumerate() {
+            let address = file.address.parse::<Address>().ok();
+            let user = address.as_ref().and_then(|address| by_address.get(address));
+            let domain = address.as_ref().and_then(|address| address.domain().parse::<Domain>().ok());
+            let tenant = domain.and_then(|domain| domains.get(&domain));
+            for (number, text) in file.identifiers.iter().enumerate() {
+                let key = format!("user[{index}].identifiers[{number}]");
+                let Some(identifier) = identifier(text) else {
+                    let hint = "write what the identity provider sends: letters, digits and signs, no space".to_owned();
+                    self.problem(&key, "this is no identifier", hint);
+                    continue;
+                };
+                // What is wrong with the address has been told.
+                let (Some(user), Some(tenant)) = (user, tenant) else { continue };
+                match keys.entry((tenant.clone(), identifier)) {
+                    Entry::Occupied(first) => {
+                        let line = self.place(first.get()).line;
+                        self.problem(&key, format!("this identifier stands already in line {line}"), None);
+                    }
+                    Entry::Vacant(free) => {
+                        by_identifier.insert(free.key().clone(), Arc::clone(user));
+                        free.insert(key);
+                    }
+                }
+            }
+        }
+        by_identifier
+    }
 }
+
+/// As identifiers are compared: a text of one line that no reader reads differently, in lower case.
+fn identifier(text: &str) -> Option<String> {
+    let good =
+        !text.is_empty() && text.len() <= IDENTIFIER_BYTES_MAX && text.bytes().all(|byte| byte.is_ascii_graphic());
+    good.then(|| text.to_ascii_lowercase())
+}
+
+/// `id@scope` of a subject identifier, the longest, has 255.
+const IDENTIFIER_BYTES_MAX: usize = 255;
 
 pub(super) fn category(file: file::Category) -> Category {
     match file {

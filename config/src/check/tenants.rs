@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{Check, all, directory::category};
-use crate::{Address, Domain, FallbackPolicy, Forced, IdpOfTenant, Place, Tenant, TenantId, Text, file, shape};
+use crate::{Address, Domain, FallbackPolicy, Forced, Place, Tenant, TenantId, Text, file, shape};
 
 impl Check {
     pub(super) fn tenants(
@@ -68,18 +68,6 @@ impl Check {
         Some(Text { en: en?.unwrap_or_else(|| fr.clone()), fr })
     }
 
-    fn idp(&mut self, key: &str, file: &file::IdpSaml) -> Option<IdpOfTenant> {
-        let entity_id = self.entity_id(&format!("{key}.entity_id"), &file.entity_id);
-        let address_attributes = self.texts(&format!("{key}.address_attributes"), &file.address_attributes);
-        let affiliation_attribute = self.text(&format!("{key}.affiliation_attribute"), &file.affiliation_attribute);
-        Some(IdpOfTenant {
-            entity_id: entity_id?,
-            address_attributes: address_attributes?,
-            affiliation_attribute: affiliation_attribute?,
-            assertion_signature_only: file.assertion_signature_only,
-        })
-    }
-
     /// Fills in the tenant of each domain; a domain has one.
     pub(super) fn domains(&mut self, files: &BTreeMap<String, file::Tenant>, domains: &mut HashMap<Domain, TenantId>) {
         let mut claims = Vec::new();
@@ -108,8 +96,12 @@ impl Check {
 
     /// Who has an identity provider needs our side of SAML, and metadata to know it by.
     pub(super) fn idps(&mut self, main: &file::Main) {
-        for (name, _) in main.tenant.iter().filter(|(_, tenant)| tenant.idp.is_some()) {
+        for (name, tenant) in &main.tenant {
+            let Some(idp) = &tenant.idp else { continue };
             let key = format!("{}.idp.saml", shape::join("tenant", name));
+            if let Some(identifier) = &idp.saml.identifier {
+                self.identifier_in_directory(&format!("{key}.identifier"), identifier, &main.directory);
+            }
             if main.saml.is_none() {
                 self.problem(
                     &key,

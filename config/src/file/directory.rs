@@ -41,6 +41,10 @@ pub(crate) struct User {
     /// Other addresses the user may log in with.
     #[serde(default)]
     pub(crate) aliases: Vec<String>,
+    /// What the institution's identity provider calls the user, for tenants with `idp.saml.identifier`.
+    #[serde(default)]
+    #[schemars(length(max = 16))]
+    pub(crate) identifiers: Vec<String>,
     /// What `guichet hash-password` printed, `$argon2id$…`.
     pub(crate) password: String,
     /// Staff or student; by default the tenant's.

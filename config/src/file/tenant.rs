@@ -1,5 +1,7 @@
 //! Institutions.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -54,26 +56,56 @@ pub(crate) struct Idp {
 pub(crate) struct IdpSaml {
     /// entityID in the metadata of a federation.
     pub(crate) entity_id: String,
-    /// Attributes tried for the address, by OID name; only values in the tenant's domains count.
+    /// Attributes tried for the address, in this order; only values in the tenant's domains count.
     #[serde(default = "idp_address_attributes")]
     #[schemars(length(min = 1, max = 16))]
     pub(crate) address_attributes: Vec<String>,
-    /// Attribute whose values tell the category, by OID name.
-    #[serde(default = "idp_affiliation_attribute")]
-    pub(crate) affiliation_attribute: String,
+    /// Find the address in the directory by what the identity provider calls the user, in place of `address_attributes`.
+    pub(crate) identifier: Option<IdpIdentifier>,
+    /// Attributes whose values tell the category; the first that tells one decides.
+    #[serde(default = "idp_affiliation_attributes")]
+    #[schemars(length(min = 1, max = 16))]
+    pub(crate) affiliation_attributes: Vec<String>,
+    /// Their values that mean staff; staff goes before student.
+    #[serde(default = "idp_staff_affiliations")]
+    #[schemars(length(max = 64))]
+    pub(crate) staff_affiliations: Vec<String>,
+    /// Their values that mean student.
+    #[serde(default = "idp_student_affiliations")]
+    #[schemars(length(max = 64))]
+    pub(crate) student_affiliations: Vec<String>,
+    /// Attributes that must have at least one of the values listed, each of them.
+    #[serde(default)]
+    pub(crate) require: BTreeMap<String, Vec<String>>,
     /// Accept an unsigned response around a signed assertion.
     #[serde(default)]
     pub(crate) assertion_signature_only: bool,
 }
 
-/// `mail`, then `eduPersonPrincipalName`.
-fn idp_address_attributes() -> Vec<String> {
-    vec!["urn:oid:0.9.2342.19200300.100.1.3".to_owned(), "urn:oid:1.3.6.1.4.1.5923.1.1.1.6".to_owned()]
+/// What the identity provider calls a user, and where the directory has it.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct IdpIdentifier {
+    /// Attribute of the assertion.
+    pub(crate) attribute: String,
+    /// Attribute of the LDAP directory with the same values; the embedded directory has `identifiers`.
+    pub(crate) directory_attribute: Option<String>,
 }
 
-/// `eduPersonScopedAffiliation`.
-fn idp_affiliation_attribute() -> String {
-    "urn:oid:1.3.6.1.4.1.5923.1.1.1.9".to_owned()
+fn idp_address_attributes() -> Vec<String> {
+    ["mail", "eduPersonPrincipalName"].map(str::to_owned).to_vec()
+}
+
+fn idp_affiliation_attributes() -> Vec<String> {
+    vec!["eduPersonScopedAffiliation".to_owned()]
+}
+
+fn idp_staff_affiliations() -> Vec<String> {
+    crate::IdpOfTenant::STAFF_AFFILIATIONS.map(str::to_owned).to_vec()
+}
+
+fn idp_student_affiliations() -> Vec<String> {
+    crate::IdpOfTenant::STUDENT_AFFILIATIONS.map(str::to_owned).to_vec()
 }
 
 /// An operator's word on an identity provider.

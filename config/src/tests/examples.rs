@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::{Copy, EXAMPLES};
 use crate::{
-    Category, CellMailTls, ClientAddress, Directory, FallbackPolicy, Forced, ListenerKind, MailLogin, MailProtocol,
-    MailTls, WebEntry,
+    AttributeName, Category, CellMailTls, ClientAddress, Directory, FallbackPolicy, Forced, IdentifierSyntax,
+    ListenerKind, MailLogin, MailProtocol, MailTls, WebEntry,
 };
 
 #[test]
@@ -85,6 +85,15 @@ fn the_fleet_reads_its_tenants_from_their_files() {
     assert_eq!(config.domains[&"université-sud.example".parse().unwrap()].as_str(), "univ-sud");
     assert_eq!(config.tenants[&"univ-sud".parse().unwrap()].idp_forced, Some(Forced::Down));
     assert_eq!(config.dns_servers[0], "192.0.2.53:53".parse().unwrap());
+    let sud = config.tenants[&"univ-sud".parse().unwrap()].idp.as_ref().unwrap();
+    assert_eq!(sud.address_attributes, [AttributeName::PRINCIPAL_NAME]);
+    assert_eq!(sud.affiliation_attributes[1], AttributeName::SCOPED_AFFILIATION);
+    assert_eq!((sud.staff_affiliations.len(), sud.student_affiliations.len()), (5, 1));
+    assert_eq!(sud.requirements[0].attribute.as_str(), "urn:oid:1.3.6.1.4.1.7135.1.2.1.14");
+    assert_eq!(sud.requirements[0].values, ["{UAI}0139999S"]);
+    let nord = config.tenants[&"univ-nord".parse().unwrap()].idp.as_ref().unwrap().identifier.as_ref().unwrap();
+    assert_eq!((nord.attribute.known_as(), nord.syntax), ("pairwise-id", IdentifierSyntax::SubjectId));
+    assert_eq!(nord.directory_attribute.as_deref(), Some("partagePairwiseId"));
     let balanced = config.listeners.iter().find(|listener| listener.id.as_str() == "balanced").unwrap();
     assert_eq!(balanced.proxy_from.len(), 2);
     let ports: Vec<_> = config.listeners.iter().filter_map(|listener| listener.public_port).collect();

@@ -157,6 +157,16 @@ fn users_are_told_with_their_place() {
             "hunter2",
             "users.toml:4:12: user[0].password: this is not an Argon2id hash: it does not begin with $argon2id$",
         ),
+        (
+            "cell = \"main\"",
+            "identifiers = [\"x7\", \"X7\"]",
+            "users.toml:6:22: user[0].identifiers[1]: this identifier stands already in line 6",
+        ),
+        (
+            "cell = \"main\"",
+            "identifiers = [\"x 7\"]",
+            "users.toml:6:16: user[0].identifiers[0]: this is no identifier",
+        ),
         ("cell = \"main\"", "cell = \"man\"", "users.toml:6:8: user[0].cell: no cell called \"man\""),
         ("category = \"staff\"", "category = \"boss\"", "users.toml:5:12: user[0].category: unknown value \"boss\""),
         ("status = \"locked\"", "state = \"locked\"", "users.toml:11:1: user[1].state: unknown key, expected one of"),

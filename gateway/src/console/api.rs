@@ -16,6 +16,7 @@ use guichet_auth::{
     WallTime,
     availability::IdpStatus,
     placement::{LineProblem, Problems},
+    session::TestTicket,
     store::{DrainOverride, IdpOverride, Store, StoreError},
 };
 use guichet_config::{Forced, TenantId};
@@ -38,6 +39,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/idps", get(idps))
         .route("/idps/{tenant}/force", post(force))
         .route("/idps/{tenant}/release", post(release))
+        .route("/idps/{tenant}/test", post(test))
         .route("/cells", get(cells))
         .route("/cells/{cell}/drain", post(drains::drain_cell))
         .route("/cells/{cell}/resume", post(drains::resume_cell))
@@ -289,6 +291,28 @@ async fn release(State(app): Shared, Path(tenant): Path<String>, headers: Header
         "An operator released an IdP."
     );
     told(&app, &tenant, now)
+}
+
+/// The answer to `POST /api/v1/idps/{tenant}/test`.
+#[derive(Debug, Serialize)]
+struct TestLink {
+    tenant: String,
+    link: String,
+    until: String,
+}
+
+/// A link for a test login: whoever has it may try the tenant's IdP and see what comes back. It opens no session.
+async fn test(State(app): Shared, Path(tenant): Path<String>, headers: HeaderMap) -> Result<Json<TestLink>, Refusal> {
+    let tenant = known(&app, &tenant)?;
+    let (snapshot, now) = (app.snapshot.load_full(), app.clock.now());
+    let ticket = snapshot.sealer.seal_ticket(&TestTicket { tenant: tenant.clone(), issued: now });
+    let until = timestamp(now.plus(TestTicket::LIFETIME));
+    tracing::info!(
+        target: "guichet::audit", actor = actor(&headers), action = "saml_test", %tenant, until,
+        "An operator made a link for a test login."
+    );
+    let link = format!("{}/login/test?ticket={ticket}", snapshot.config.public.origin);
+    Ok(Json(TestLink { tenant: tenant.to_string(), link, until }))
 }
 
 async fn reload(State(app): Shared, headers: HeaderMap) -> Result<Json<serde_json::Value>, Refusal> {

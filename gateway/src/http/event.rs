@@ -86,6 +86,12 @@ pub(crate) fn saml_refused(tenant: Option<&TenantId>, client: IpAddr, kind: &str
     warn!(tenant, %client, kind, error, reference, "A SAML login was refused.");
 }
 
+/// The answer to a test login. `failed`: kinds of the checks that failed.
+pub(crate) fn saml_tested(tenant: &TenantId, client: IpAddr, failed: &[&str]) {
+    METRICS.saml_logins.with_label_values(&[tenant.as_str(), "tested"]).inc();
+    info!(%tenant, %client, good = failed.is_empty(), failed = failed.join(" "), "A test login was answered.");
+}
+
 /// A SAML login was accepted.
 pub(crate) fn saml_accepted(identity: &Identity) {
     METRICS.saml_logins.with_label_values(&[identity.tenant.as_str(), "accepted"]).inc();

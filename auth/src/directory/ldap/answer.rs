@@ -6,10 +6,10 @@ use super::server::Outage;
 
 /// What a search found.
 #[derive(Debug)]
-pub(super) enum Found {
-    None,
-    One(Box<SearchEntry>),
-    Several,
+pub(super) struct Found {
+    pub(super) entries: Vec<SearchEntry>,
+    /// There are more than were asked for.
+    pub(super) more: bool,
 }
 
 /// What a bind said.
@@ -23,19 +23,18 @@ pub(super) enum Bind {
 
 /// Reads the reply to a search. A base that is missing or empty, a referral, a limit: nobody can tell from those.
 pub(super) fn search(entries: Vec<ResultEntry>, result: &LdapResult) -> Result<Found, Outage> {
-    match result.rc {
-        0 => {}
-        // sizeLimitExceeded: we asked for two at most, so there are more.
-        4 => return Ok(Found::Several),
+    let more = match result.rc {
+        0 => false,
+        // sizeLimitExceeded
+        4 => true,
         code => return Err(Outage::Result(code)),
+    };
+    let entries = entries.into_iter().filter(|entry| !entry.is_ref() && !entry.is_intermediate());
+    let entries: Vec<_> = entries.map(SearchEntry::construct).collect();
+    if entries.is_empty() && !result.refs.is_empty() {
+        return Err(Outage::Senseless("a referral instead of an entry"));
     }
-    let mut entries = entries.into_iter().filter(|entry| !entry.is_ref() && !entry.is_intermediate());
-    match (entries.next(), entries.next()) {
-        (Some(entry), None) => Ok(Found::One(Box::new(SearchEntry::construct(entry)))),
-        (Some(_), Some(_)) => Ok(Found::Several),
-        (None, _) if result.refs.is_empty() => Ok(Found::None),
-        (None, _) => Err(Outage::Senseless("a referral instead of an entry")),
-    }
+    Ok(Found { entries, more })
 }
 
 /// Reads the reply to a bind, with the password policy's word if there is one.
@@ -143,8 +142,8 @@ mod tests {
         let mut referral = result(0, None);
         referral.refs.push("ldap://elsewhere.example/".into());
         assert!(search(Vec::new(), &referral).is_err());
-        assert!(matches!(search(Vec::new(), &result(0, None)), Ok(Found::None)));
-        assert!(matches!(search(Vec::new(), &result(4, None)), Ok(Found::Several)));
+        assert!(matches!(search(Vec::new(), &result(0, None)), Ok(found) if found.entries.is_empty() && !found.more));
+        assert!(matches!(search(Vec::new(), &result(4, None)), Ok(found) if found.more));
     }
 
     proptest! {

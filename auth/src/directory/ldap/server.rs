@@ -123,14 +123,20 @@ impl Server {
         }
     }
 
-    /// At most two entries under `base`, searched as the service account.
-    pub(super) async fn search(&self, base: &str, filter: &str, attributes: &[String]) -> Result<Found, Outage> {
+    /// Entries under `base`, at most `most`, searched as the service account.
+    pub(super) async fn search(
+        &self,
+        base: &str,
+        filter: &str,
+        attributes: &[String],
+        most: i32,
+    ) -> Result<Found, Outage> {
         let slot = self.next.fetch_add(1, Ordering::Relaxed) % SEARCH_CONNECTIONS;
         let slot = self.searching.get(slot).ok_or(Outage::Queue)?;
         let mut fresh = false;
         loop {
             let (mut ldap, opened) = self.search_connection(slot, &mut fresh).await?;
-            let options = SearchOptions::new().sizelimit(2);
+            let options = SearchOptions::new().sizelimit(most);
             ldap.with_search_options(options).with_timeout(self.request);
             let reply = timeout(self.request, ldap.search(base, Scope::Subtree, filter, attributes)).await;
             let found = match reply {

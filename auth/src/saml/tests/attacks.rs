@@ -9,7 +9,7 @@ use super::{
     Expected, IdpMetadata, Refusal,
     minter::{
         ACS, EPPN, Encryption, IDP, MAIL, NOW, REQUEST, Recipe, SP, at, audience, conditions, consume, consume_as, cut,
-        encrypt, field, lenient, world,
+        encrypt, field, lenient, name_of, world,
     },
     response, xml,
 };
@@ -23,7 +23,7 @@ fn refuse(lines: Vec<Line>) {
     for (name, xml, reason) in lines {
         // Whatever a tenant that also takes signed assertions refuses, the strict one refuses.
         match consume_as(&xml, &tenant, NOW) {
-            Ok(login) => panic!("{name}: accepted as {}", login.identity().address),
+            Ok(login) => panic!("{name}: accepted as {}", name_of(&login)),
             Err(refusal) => assert_eq!(refusal, reason, "{name}"),
         }
         assert!(consume(&xml).is_err(), "{name}");

@@ -4,6 +4,7 @@ use super::{
     super::minter::{ACS, EPPN, Encryption, NOW, REQUEST, Recipe, field, lenient, world},
     *,
 };
+use crate::Unidentified;
 
 fn look_as(file: &[u8], tenants: &[&Tenant], now: WallTime) -> Inspection {
     let world = world();
@@ -65,7 +66,7 @@ fn all_faults_of_a_verified_assertion_are_told_at_once() {
     let late = look_as(Recipe::default().xml().as_bytes(), &[&world().tenant], NOW.plus(Duration::from_secs(86_400)));
     let expired = [Check::Subject, Check::Conditions, Check::Authentication].map(|check| (check, "expired"));
     assert_eq!(failed(&late), expired);
-    assert_eq!(outcome(&late, Check::Address), &Outcome::Passed);
+    assert_eq!(outcome(&late, Check::User), &Outcome::Passed);
     let elsewhere = Recipe { subject_in_response_to: Some("_other".to_owned()), ..Recipe::default() };
     assert_eq!(failed(&look(&elsewhere.xml())), [(Check::Subject, "in_response_to")]);
     let unsolicited = Recipe { in_response_to: None, subject_in_response_to: None, ..Recipe::default() };
@@ -78,7 +79,7 @@ fn a_failed_verification_ends_the_list() {
     let changed = look(&Recipe::default().xml().replacen("Ada@", "Eve@", 1));
     assert_eq!(failed(&changed), [(Check::ResponseSignature, "signature_invalid")]);
     assert_eq!(outcome(&changed, Check::SignatureShape), &Outcome::Passed);
-    assert_eq!(outcome(&changed, Check::Address), &Outcome::NotReached);
+    assert_eq!(outcome(&changed, Check::User), &Outcome::NotReached);
     assert!(changed.attributes.is_empty(), "what is not verified is not repeated");
     let inner = Recipe { sign_response: None, sign_assertion: Some(&world.foreign_key), ..Recipe::default() };
     assert_eq!(failed(&look(&inner.xml())), [(Check::ResponseSignature, "response_unsigned")]);
@@ -134,7 +135,15 @@ fn the_documentation_lists_every_refusal_and_no_other() {
         .collect();
     assert!(known.len() > 30, "{known:?}");
     // Those come from what surrounds the consumer.
-    let around = ["relay_state", "no_pending", "pending_ended", "replay", "account"];
+    let around = [
+        "relay_state",
+        "no_pending",
+        "pending_ended",
+        "replay",
+        "account",
+        Unidentified::Unknown.kind(),
+        Unidentified::Several.kind(),
+    ];
     let told: std::collections::BTreeSet<&str> = known.into_iter().chain(around).collect();
     assert_eq!(documented, told);
 }

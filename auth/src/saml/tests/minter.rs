@@ -9,7 +9,7 @@ use bergshamra_enc::EncContext;
 use bergshamra_keys::{KeysManager, loader};
 use guichet_config::{Category, CertificateFiles, FallbackPolicy, IdpOfTenant, Tenant, Text};
 
-use super::{Expected, IdpMetadata, Login, Refusal, ServiceProvider, response, xml};
+use super::{Expected, IdpMetadata, Login, Refusal, ServiceProvider, Subject, response, xml};
 use crate::WallTime;
 
 pub(super) const NOW: WallTime = WallTime(1_795_478_400_000);
@@ -101,12 +101,7 @@ fn tenant() -> Tenant {
         domains: vec!["univ-a.example".parse().unwrap(), "etu.univ-a.example".parse().unwrap()],
         cell: "one".parse().unwrap(),
         category: Category::Student,
-        idp: Some(IdpOfTenant {
-            entity_id: IDP.to_owned(),
-            address_attributes: vec![MAIL.to_owned(), EPPN.to_owned()],
-            affiliation_attribute: AFFILIATION.to_owned(),
-            assertion_signature_only: false,
-        }),
+        idp: Some(IdpOfTenant { affiliation_attributes: vec![AFFILIATION.parse().unwrap()], ..IdpOfTenant::new(IDP) }),
         fallback_staff: FallbackPolicy::Off,
         fallback_students: FallbackPolicy::Off,
         idp_forced: None,
@@ -369,6 +364,14 @@ pub(super) fn consume_as(xml: &str, tenant: &Tenant, now: WallTime) -> Result<Lo
     let world = world();
     let expected = Expected { idp: &world.idp, request_id: REQUEST, tenant, clock_skew: Duration::from_secs(180), now };
     response::consume(&field(xml), &world.sp, &expected)
+}
+
+/// Whom a login names: the address or the identifier.
+pub(super) fn name_of(login: &Login) -> &str {
+    match login.subject() {
+        Subject::Address(address) => address.as_str(),
+        Subject::Identifier(identifier) => identifier.value(),
+    }
 }
 
 /// A tenant that accepts an unsigned Response around a signed Assertion.

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::{
     super::minter::{
         ACS, AFFILIATION, EPPN, Encryption, IDP, MAIL, NOW, REQUEST, Recipe, TestKey, at, audience, conditions,
-        consume, consume_as, cut, encrypt, field, lenient, sign, world,
+        consume, consume_as, cut, encrypt, field, lenient, name_of, sign, world,
     },
     super::properties::unsigned_response,
     *,
@@ -15,19 +15,19 @@ use super::{
 
 fn accepted(recipe: &Recipe) {
     let login = consume(&recipe.xml()).unwrap();
-    assert_eq!(login.identity().address.as_str(), "ada@univ-a.example");
+    assert_eq!(name_of(&login), "ada@univ-a.example");
 }
 
 fn refused(xml: &str) -> Refusal {
     match consume(xml) {
-        Ok(login) => panic!("accepted as {}", login.identity().address),
+        Ok(login) => panic!("accepted as {}", name_of(&login)),
         Err(refusal) => refusal,
     }
 }
 
 fn refused_by_lenient(xml: &str) -> Refusal {
     match consume_as(xml, &lenient(), NOW) {
-        Ok(login) => panic!("accepted as {}", login.identity().address),
+        Ok(login) => panic!("accepted as {}", name_of(&login)),
         Err(refusal) => refusal,
     }
 }
@@ -39,10 +39,10 @@ fn assertion_signed() -> Recipe {
 #[test]
 fn an_honest_response_names_the_user() {
     let login = consume(&Recipe::default().xml()).unwrap();
-    assert_eq!(login.identity().address.as_str(), "ada@univ-a.example");
-    assert_eq!(login.identity().tenant.as_str(), "univ-a");
-    assert_eq!(login.identity().category, Category::Staff);
-    assert_eq!(login.identity().method, Method::Saml);
+    assert_eq!(name_of(&login), "ada@univ-a.example");
+    let identity = login.identity("ada@univ-a.example".parse().unwrap());
+    assert_eq!((identity.tenant.as_str(), identity.category), ("univ-a", Category::Staff));
+    assert_eq!(identity.method, Method::Saml);
     assert_eq!(login.session_not_after(), Some(NOW.plus(Duration::from_secs(3600))));
     assert_eq!(login.replay_ids(), [format!("{IDP} _response"), format!("{IDP} _assertion")]);
     assert_eq!(login.replay_until(), NOW.plus(Duration::from_secs(480)));
@@ -499,7 +499,7 @@ fn scopes_and_domains_gate_the_address() {
             .iter()
             .map(|(name, values)| ((*name).to_owned(), values.iter().map(|value| (*value).to_owned()).collect()))
             .collect();
-        consume(&Recipe { attributes, ..Recipe::default() }.xml()).map(|login| login.identity().address.to_string())
+        consume(&Recipe { attributes, ..Recipe::default() }.xml()).map(|login| name_of(&login).to_owned())
     };
     let ada = || Ok("ada@univ-a.example".to_owned());
     assert_eq!(with(&[(EPPN, &["ada@univ-a.example"])]), ada());
@@ -536,7 +536,7 @@ fn affiliations_tell_the_category() {
         recipe.attributes.push((AFFILIATION.to_owned(), values.iter().map(|value| (*value).to_owned()).collect()));
         let mut tenant = world().tenant.clone();
         tenant.category = Category::Student;
-        consume_as(&recipe.xml(), &tenant, NOW).unwrap().identity().category
+        consume_as(&recipe.xml(), &tenant, NOW).unwrap().category
     };
     assert_eq!(with(&["member", "Faculty"]), Category::Staff);
     assert_eq!(with(&["student", "employee"]), Category::Staff);
@@ -579,7 +579,7 @@ proptest! {
         }
         let xml = String::from_utf8_lossy(&bytes).into_owned();
         if let Ok(login) = consume_as(&xml, &lenient(), NOW) {
-            prop_assert_eq!(login.identity().address.as_str(), "ada@univ-a.example");
+            prop_assert_eq!(name_of(&login), "ada@univ-a.example");
         }
     }
 

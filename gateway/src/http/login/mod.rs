@@ -8,7 +8,9 @@
 
 mod chooser;
 mod password;
+mod refused;
 mod saml;
+mod test;
 pub(crate) mod view;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -44,7 +46,10 @@ pub(crate) struct Visit {
 
 /// Whether a path is ours and never reaches a cell.
 pub(crate) fn is_own(path: &str) -> bool {
-    matches!(path, "/login" | "/login/start" | "/login/password" | "/logout" | "/saml/acs" | "/saml/metadata")
+    matches!(
+        path,
+        "/login" | "/login/start" | "/login/password" | "/login/test" | "/logout" | "/saml/acs" | "/saml/metadata"
+    )
 }
 
 /// Answers a request for one of our paths.
@@ -70,6 +75,7 @@ pub(crate) async fn answer(
     let answer = match path {
         "/login" if reads => visit.login().await,
         "/login/start" if reads => visit.start_from_link().await,
+        "/login/test" if reads => visit.start_test().await,
         "/saml/metadata" if reads => visit.metadata(),
         "/logout" if reads => visit.logout().await,
         "/login/start" | "/login/password" | "/logout" | "/saml/acs" if posts => {
@@ -87,7 +93,7 @@ pub(crate) async fn answer(
         }
         path => {
             let allow = match path {
-                "/login" | "/saml/metadata" => "GET, HEAD",
+                "/login" | "/login/test" | "/saml/metadata" => "GET, HEAD",
                 "/login/password" | "/saml/acs" => "POST",
                 _ => "GET, HEAD, POST",
             };

@@ -151,9 +151,19 @@ pub(crate) fn post(lang: Lang, action: &str, saml_request: &str, relay_state: &s
 struct Message<'a> {
     frame: Frame<'a>,
     paragraphs: &'a [&'a str],
+    attributes: Named<'a>,
     reference: &'a str,
     contact: &'a str,
     links: &'a [(String, &'a str)],
+}
+
+/// Names of attributes under a heading of their own.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Named<'a> {
+    /// In words.
+    pub(crate) label: &'a str,
+    /// Empty: nothing is shown.
+    pub(crate) names: &'a [&'a str],
 }
 
 /// A page that tells something.
@@ -163,19 +173,80 @@ pub(crate) struct Notice<'a> {
     pub(crate) title: &'a str,
     /// Sentences.
     pub(crate) paragraphs: &'a [&'a str],
+    /// What the institution has to look at.
+    pub(crate) attributes: Named<'a>,
     /// For the help desk; empty: none.
     pub(crate) reference: &'a str,
     /// Help desk; empty: none.
     pub(crate) contact: &'a str,
-    /// Path and words.
+    /// Path, or address of the institution, and words.
     pub(crate) links: &'a [(String, &'a str)],
 }
 
 /// A page that tells something.
 pub(crate) fn notice(status: StatusCode, lang: Lang, notice: &Notice<'_>) -> Answer {
     let frame = Frame::new(lang, notice.title);
-    let Notice { paragraphs, reference, contact, links, .. } = *notice;
-    render(status, lang, "'none'", &Message { frame, paragraphs, reference, contact, links })
+    let Notice { paragraphs, attributes, reference, contact, links, .. } = *notice;
+    render(status, lang, "'none'", &Message { frame, paragraphs, attributes, reference, contact, links })
+}
+
+/// What a test login showed.
+pub(crate) struct Tested {
+    /// A session would have been opened.
+    pub(crate) good: bool,
+    /// Institution.
+    pub(crate) tenant: String,
+    /// Its IdP.
+    pub(crate) idp: String,
+    /// Address or identifier that the IdP sent.
+    pub(crate) sent: Option<String>,
+    /// Address that a session would have.
+    pub(crate) address: Option<String>,
+    /// In words.
+    pub(crate) category: Option<&'static str>,
+    /// What the directory says, in words.
+    pub(crate) directory: String,
+    /// How the IdP says the user was authenticated.
+    pub(crate) contexts: Vec<String>,
+    /// eduPersonAssurance.
+    pub(crate) assurance: Vec<String>,
+    /// Each check.
+    pub(crate) checks: Vec<TestedCheck>,
+    /// Each attribute.
+    pub(crate) attributes: Vec<TestedAttribute>,
+}
+
+/// One check of a test login.
+pub(crate) struct TestedCheck {
+    /// In words.
+    pub(crate) name: &'static str,
+    /// In words.
+    pub(crate) result: &'static str,
+    /// Of a failure: the sentence and its kind.
+    pub(crate) reason: Option<(String, &'static str)>,
+}
+
+/// One attribute of a test login.
+pub(crate) struct TestedAttribute {
+    /// As the assertion names it.
+    pub(crate) name: String,
+    /// The word people know it by; empty: none.
+    pub(crate) word: String,
+    /// How many values it has.
+    pub(crate) values: usize,
+}
+
+#[derive(Template)]
+#[template(path = "test.html")]
+struct TestPage<'a> {
+    frame: Frame<'a>,
+    tested: &'a Tested,
+}
+
+/// The page of a test login.
+pub(crate) fn tested(lang: Lang, tested: &Tested) -> Answer {
+    let frame = Frame::new(lang, lang.pick("Test de connexion", "Test login"));
+    render(StatusCode::OK, lang, "'none'", &TestPage { frame, tested })
 }
 
 /// 421: the request names another host.
