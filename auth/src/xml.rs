@@ -4,6 +4,8 @@
 //! elements that hold text and nothing else. SAML is its first user, and the reason of the checks on identifiers; the
 //! gateway reads the requests of mail programs with it.
 
+use std::borrow::Cow;
+
 pub use uppsala::{Document, NodeId};
 use uppsala::{Element, NodeKind, Parser};
 
@@ -12,7 +14,7 @@ use uppsala::{Element, NodeKind, Parser};
 pub enum XmlFault {
     /// It has a document type declaration.
     Doctype,
-    /// It is not well-formed, too deep, or declares another encoding than UTF-8.
+    /// It is not well-formed, too deep, or declares another encoding than UTF-8 or another version than 1.0.
     Malformed,
     /// A namespace name is relative (void canonicalization), or no plain URI: readers differ over those.
     RelativeNamespace,
@@ -46,6 +48,10 @@ pub fn parse(text: &str) -> Result<Document<'_>, XmlFault> {
     if encoding.is_some_and(|encoding| !encoding.eq_ignore_ascii_case("utf-8")) {
         return Err(XmlFault::Malformed);
     }
+    // 1.1 has other characters and other line ends, and few readers.
+    if doc.xml_declaration.as_ref().is_some_and(|declaration| declaration.version != "1.0") {
+        return Err(XmlFault::Malformed);
+    }
     check_tree(&doc)?;
     Ok(doc)
 }
@@ -64,7 +70,7 @@ fn check_tree(doc: &Document<'_>) -> Result<(), XmlFault> {
             }
         }
         for attribute in &element.attributes {
-            if !matches!(&*attribute.name.local_name, "ID" | "Id" | "id" | "AssertionID") {
+            if !is_identifier(&attribute.name.local_name) {
                 continue;
             }
             if attribute.name.namespace_uri.is_some() || attribute.name.prefix.is_some() {
@@ -100,20 +106,73 @@ fn longest_tag(text: &str) -> usize {
     let mut rest = text;
     while let Some(start) = rest.find('<') {
         rest = rest.get(start..).unwrap_or_default();
-        let length = if rest.starts_with("<!--") {
-            rest.find("-->").map(|at| at + 3)
-        } else if rest.starts_with("<![CDATA[") {
-            rest.find("]]>").map(|at| at + 3)
-        } else if rest.starts_with("<?") {
-            rest.find("?>").map(|at| at + 2)
-        } else {
-            let length = tag_length(rest);
+        let length = markup_length(rest);
+        if is_tag(rest) {
             longest = longest.max(length.unwrap_or(rest.len()));
-            length
-        };
+        }
         rest = length.and_then(|length| rest.get(length..)).unwrap_or_default();
     }
     longest
+}
+
+fn is_tag(text: &str) -> bool {
+    !["<!--", "<![CDATA[", "<?"].iter().any(|start| text.starts_with(start))
+}
+
+/// The text with line ends (XML 1.0 §2.11) and space in attribute values (§3.3.3) as every reader has them, and so every
+/// signer. The parser does it for text alone.
+pub(crate) fn normalised(text: &str) -> Cow<'_, str> {
+    let text = if text.contains('\r') {
+        Cow::Owned(text.replace("\r\n", "\n").replace('\r', "\n"))
+    } else {
+        Cow::Borrowed(text)
+    };
+    let places = spaces_in_values(&text);
+    if places.is_empty() {
+        return text;
+    }
+    let mut bytes = text.into_owned().into_bytes();
+    for place in places {
+        if let Some(byte) = bytes.get_mut(place) {
+            *byte = b' ';
+        }
+    }
+    Cow::Owned(String::from_utf8(bytes).expect("one ASCII character instead of another"))
+}
+
+/// Where line feeds and tabs stand in attribute values.
+fn spaces_in_values(text: &str) -> Vec<usize> {
+    let mut places = Vec::new();
+    let mut at = 0;
+    while let Some(start) = text.get(at..).and_then(|rest| rest.find('<')).map(|start| at + start) {
+        let rest = text.get(start..).unwrap_or_default();
+        let Some(length) = markup_length(rest) else { break };
+        let mut quote = None;
+        for (offset, byte) in rest.bytes().take(if is_tag(rest) { length } else { 0 }).enumerate() {
+            match (quote, byte) {
+                (None, b'"' | b'\'') => quote = Some(byte),
+                (Some(open), byte) if open == byte => quote = None,
+                (Some(_), b'\n' | b'\t') => places.push(start + offset),
+                _ => {}
+            }
+        }
+        at = start + length;
+    }
+    places
+}
+
+/// Length of the comment, section, instruction or tag that `text` starts with; `None`: it does not end.
+pub(crate) fn markup_length(text: &str) -> Option<usize> {
+    let until = |start: usize, end: &str| text.get(start..)?.find(end).map(|at| start + at + end.len());
+    if text.starts_with("<!--") {
+        until(4, "-->")
+    } else if text.starts_with("<![CDATA[") {
+        until(9, "]]>")
+    } else if text.starts_with("<?") {
+        until(2, "?>")
+    } else {
+        tag_length(text)
+    }
 }
 
 /// Length of the tag that `text` starts with; `>` inside a quoted value does not end it.
@@ -179,6 +238,19 @@ pub fn everywhere(doc: &Document<'_>, namespace: &str, local: &str) -> Vec<NodeI
     doc.descendants(doc.root()).into_iter().filter(|node| is(doc, *node, namespace, local)).collect()
 }
 
+/// The identifiers (`ID`, `Id`, `id`, `AssertionID`) of an element and all in it.
+pub(crate) fn identifiers<'d>(doc: &'d Document<'_>, node: NodeId) -> impl Iterator<Item = &'d str> {
+    let elements = std::iter::once(node).chain(doc.descendants(node)).filter_map(|node| doc.element(node));
+    elements
+        .flat_map(|element| &element.attributes)
+        .filter(|one| is_identifier(&one.name.local_name))
+        .map(|one| &*one.value)
+}
+
+fn is_identifier(name: &str) -> bool {
+    matches!(name, "ID" | "Id" | "id" | "AssertionID")
+}
+
 /// The text of an element that holds text and nothing else, without surrounding white space. A comment, processing
 /// instruction, CDATA section or element inside makes it `None`: readers differ on those (CVE-2017-11427 and kin).
 pub fn text(doc: &Document<'_>, node: NodeId) -> Option<String> {
@@ -229,6 +301,7 @@ mod tests {
         assert_eq!(fault("<!DOCTYPE a><a/>"), Some(XmlFault::Doctype));
         assert_eq!(fault("\u{feff}<a/>"), Some(XmlFault::Malformed));
         assert_eq!(fault("<?xml version=\"1.0\" encoding=\"UTF-16\"?><a/>"), Some(XmlFault::Malformed));
+        assert_eq!(fault("<?xml version=\"1.1\"?><a/>"), Some(XmlFault::Malformed));
         for name in [
             "1",
             "urn:",
@@ -254,6 +327,19 @@ mod tests {
         let wide: String = (0..30_000).map(|n| format!(" a{n}='>'")).collect();
         assert_eq!(fault(&format!("<a{wide}/>")), Some(XmlFault::TooManyAttributes));
         assert_eq!(fault(&format!("<a><!-- don't{} --></a>", " ".repeat(20_000))), None);
+    }
+
+    #[test]
+    fn space_is_as_every_reader_has_it() {
+        for (written, read) in [
+            ("<a b='\t1\n2\r\n3\r4'\n/>\t\n", "<a b=' 1 2 3 4'\n/>\t\n"),
+            ("<a>\t'\r\n'</a><!-- '\n' --><![CDATA[<a b='\n'>]]>", "<a>\t'\n'</a><!-- '\n' --><![CDATA[<a b='\n'>]]>"),
+            ("<a b=\"'\n\" c='\n' é='é\n'>", "<a b=\"' \" c=' ' é='é '>"),
+            ("<a b='\n", "<a b='\n"),
+            ("<a b='&#10;'/>", "<a b='&#10;'/>"),
+        ] {
+            assert_eq!(normalised(written), read);
+        }
     }
 
     #[test]
