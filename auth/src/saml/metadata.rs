@@ -5,12 +5,19 @@
 //! `validUntil` must not be past; a local file may lack it, because its owner replaces it by hand; what is fetched must
 //! have one, not too far ahead. Entities that are expired themselves, are no SAML 2.0 IdP or have no name are left out.
 //!
-//! [`source`] says where documents are and keeps the last good copies; fetching them is the caller's.
+//! An aggregate is never held as one tree: [`split`] cuts its text, [`canonical`] digests piece after piece, [`aggregate`]
+//! keeps what is wanted. An entity alone is one tree. [`source`] says where documents are and keeps the last good copies; fetching them is the caller's.
 
 mod about;
+mod aggregate;
+mod canonical;
 mod document;
 mod entity;
+mod fault;
+#[cfg(any(test, feature = "properties"))]
+pub(super) mod properties;
 mod source;
+mod split;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},

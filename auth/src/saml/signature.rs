@@ -3,11 +3,14 @@
 //! bergshamra verifies every reference and transform that a document names, so only documents whose signatures have the
 //! plain shape reach it; afterwards its answer counts only for the node it says it resolved.
 
+mod statement;
+
 use bergshamra_core::algorithm as alg;
 use bergshamra_dsig::{DsigContext, VerifyResult};
 use bergshamra_keys::{Key, KeysManager, loader};
 use uppsala::{Document, NodeId};
 
+pub(super) use self::statement::{Statement, verify_statement};
 use super::xml::{self, DS, XENC};
 
 /// Why a signature does not count.

@@ -14,8 +14,40 @@ use super::{
 };
 use crate::WallTime;
 
+/// What an operator may want to know of an entity.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Remark {
+    Twice,
+    Certificate,
+    ScopeExpression,
+}
+
+/// Remarks on a document. They are said when it is known to be good: nobody else fills our log.
+#[derive(Debug, Default)]
+pub(super) struct Remarks(Vec<(String, Remark)>);
+
+impl Remarks {
+    pub(super) fn add(&mut self, entity_id: &str, remark: Remark) {
+        if self.0.len() < REMARKS_MAX {
+            self.0.push((entity_id.to_owned(), remark));
+        }
+    }
+
+    pub(super) fn emit(&self) {
+        for (entity_id, remark) in &self.0 {
+            match remark {
+                Remark::Twice => warn!(entity_id, "An entity stands twice in the metadata; the first is used."),
+                Remark::Certificate => warn!(entity_id, "A signing certificate in the metadata cannot be used."),
+                Remark::ScopeExpression => {
+                    warn!(entity_id, "A regular expression as scope in the metadata is not used.");
+                }
+            }
+        }
+    }
+}
+
 /// An IdP of SAML 2.0 that is current; anything else is `None`.
-pub(super) fn read(doc: &Document<'_>, entity: NodeId, now: WallTime) -> Option<IdpMetadata> {
+pub(super) fn read(doc: &Document<'_>, entity: NodeId, now: WallTime, remarks: &mut Remarks) -> Option<IdpMetadata> {
     let entity_id = xml::attribute(doc, entity, "entityID").filter(|id| !id.is_empty() && id.len() <= 1024)?;
     let role = xml::children(doc, entity, MD, "IDPSSODescriptor").find(|role| {
         let protocols = xml::attribute(doc, *role, "protocolSupportEnumeration").unwrap_or_default();
@@ -35,7 +67,7 @@ pub(super) fn read(doc: &Document<'_>, entity: NodeId, now: WallTime) -> Option<
     let response = |binding| endpoints(SLO, binding).next().and_then(|(response, _)| response);
     let mut scopes = Vec::new();
     for holder in [entity, role] {
-        scopes.extend(read_scopes(doc, holder, entity_id));
+        scopes.extend(read_scopes(doc, holder, entity_id, remarks));
     }
     let entity_categories = entity_attribute(doc, entity, ENTITY_CATEGORY);
     Some(IdpMetadata {
@@ -48,7 +80,7 @@ pub(super) fn read(doc: &Document<'_>, entity: NodeId, now: WallTime) -> Option<
         slo_post: endpoint(SLO, POST),
         slo_post_response: response(POST),
         slo_soap: endpoint(SLO, SOAP),
-        signing_certificates: read_signing_certificates(doc, role, entity_id),
+        signing_certificates: read_signing_certificates(doc, role, entity_id, remarks),
         scopes,
         names: about::names(doc, entity, role),
         keywords: about::keywords(doc, role),
@@ -89,7 +121,7 @@ pub(super) fn web_url(location: &str) -> Option<String> {
     (sound && url.fragment().is_none()).then(|| location.to_owned())
 }
 
-fn read_signing_certificates(doc: &Document<'_>, role: NodeId, entity_id: &str) -> Vec<Vec<u8>> {
+fn read_signing_certificates(doc: &Document<'_>, role: NodeId, entity_id: &str, remarks: &mut Remarks) -> Vec<Vec<u8>> {
     let mut found = Vec::new();
     for descriptor in xml::children(doc, role, MD, "KeyDescriptor") {
         if !matches!(xml::attribute(doc, descriptor, "use"), None | Some("signing")) {
@@ -106,20 +138,21 @@ fn read_signing_certificates(doc: &Document<'_>, role: NodeId, entity_id: &str) 
             match decoded.filter(|der| signature::verification_key(der).is_some()) {
                 Some(der) if found.contains(&der) => {}
                 Some(der) => found.push(der),
-                None => warn!(entity_id, "A signing certificate in the metadata cannot be used."),
+                None => remarks.add(entity_id, Remark::Certificate),
             }
         }
     }
+    found.shrink_to_fit();
     found
 }
 
-fn read_scopes(doc: &Document<'_>, holder: NodeId, entity_id: &str) -> Vec<String> {
+fn read_scopes(doc: &Document<'_>, holder: NodeId, entity_id: &str, remarks: &mut Remarks) -> Vec<String> {
     let mut scopes = Vec::new();
     let nodes = xml::children(doc, holder, MD, "Extensions").flat_map(|ext| xml::children(doc, ext, SHIBMD, "Scope"));
     for node in nodes {
         // What is not plainly a text is taken for an expression.
         if !matches!(xml::attribute(doc, node, "regexp").map(str::trim), None | Some("false" | "0")) {
-            warn!(entity_id, "A regular expression as scope in the metadata is not used.");
+            remarks.add(entity_id, Remark::ScopeExpression);
             continue;
         }
         if let Some(scope) = xml::text(doc, node).filter(|scope| !scope.is_empty() && !scope.contains('@')) {
@@ -140,6 +173,8 @@ const ASSURANCE: &str = "urn:oasis:names:tc:SAML:attribute:assurance-certificati
 const HIDE_FROM_DISCOVERY: &str = "http://refeds.org/category/hide-from-discovery";
 const SHIBMD: &str = "urn:mace:shibboleth:metadata:1.0";
 
+/// More of them are no help.
+const REMARKS_MAX: usize = 100;
 /// What browsers and servers take.
 const URL_BYTES_MAX: usize = 2048;
 /// A real entity has fewer than ten.

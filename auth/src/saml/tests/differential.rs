@@ -40,8 +40,9 @@ fn signed_part(xml: &str, key: &TestKey) -> Option<String> {
     Crypto::reduce_xml_to_signed(xml, &certificates, ReduceMode::ValidateAndMark).ok()
 }
 
+/// A change to a document.
 #[derive(Clone, Debug)]
-enum Edit {
+pub(super) enum Edit {
     /// A byte becomes another one.
     Byte(prop::sample::Index, u8),
     /// A piece from one tag to another is dropped, copied or moved.
@@ -56,7 +57,7 @@ enum Edit {
     Respell(&'static str, &'static str),
 }
 
-fn edit() -> impl Strategy<Value = Edit> {
+pub(super) fn edit() -> impl Strategy<Value = Edit> {
     let index = any::<prop::sample::Index>;
     prop_oneof![
         2 => (index(), any::<u8>()).prop_map(|(at, byte)| Edit::Byte(at, byte)),
@@ -70,7 +71,7 @@ fn edit() -> impl Strategy<Value = Edit> {
 }
 
 impl Edit {
-    fn apply(&self, xml: &str) -> String {
+    pub(super) fn apply(&self, xml: &str) -> String {
         let starts: Vec<usize> = xml.match_indices('<').map(|(at, _)| at).collect();
         let ends: Vec<usize> = xml
             .match_indices('>')
@@ -155,7 +156,8 @@ fn what_we_accept_libxmlsec_accepts_and_reads_alike() {
     assert!(accepted > CASES / 20 && refused > CASES / 4, "{accepted} accepted, {refused} refused");
 }
 
-fn runner(config: Config) -> TestRunner {
+/// The same cases each time; `GUICHET_SEED` asks for others.
+pub(super) fn runner(config: Config) -> TestRunner {
     if std::env::var_os("GUICHET_SEED").is_some() {
         return TestRunner::new(config);
     }
