@@ -260,6 +260,8 @@ pub struct Federation {
     pub refresh: Duration,
     /// How far ahead the `validUntil` of fetched metadata may be.
     pub validity_max: Duration,
+    /// How many of the tenants' IdPs, of a hundred, a new document may drop.
+    pub dropped_percent_max: u8,
     /// Whether all IdPs are kept, or those of the tenants.
     pub keep_all: bool,
 }

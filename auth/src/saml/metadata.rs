@@ -6,12 +6,14 @@
 //! have one, not too far ahead. Entities that are expired themselves, are no SAML 2.0 IdP or have no name are left out.
 //!
 //! An aggregate is never held as one tree: [`split`] cuts its text, [`canonical`] digests piece after piece, [`aggregate`]
-//! keeps what is wanted. An entity alone is one tree. [`source`] says where documents are and keeps the last good copies; fetching them is the caller's.
+//! keeps what is wanted. An entity alone is one tree. [`source`] says where documents are and keeps the last good copies;
+//! fetching them is the caller's. [`dropped`] compares a new document with the one in use.
 
 mod about;
 mod aggregate;
 mod canonical;
 mod document;
+mod dropped;
 mod entity;
 mod fault;
 #[cfg(any(test, feature = "properties"))]
@@ -31,7 +33,8 @@ use self::document::{KNOWN_SHOWN_MAX, Rules, earlier};
 pub use self::{
     about::{Contact, ContactKind, Logo},
     document::Verified,
-    source::{DocumentId, Reader, documents},
+    dropped::Dropped,
+    source::{DocumentId, Reader, documents, idps_of_tenants},
 };
 use crate::WallTime;
 
@@ -216,15 +219,10 @@ impl MetadataIndex {
         for tenant in config.tenants.values() {
             let Some(wanted) = &tenant.idp else { continue };
             let key = format!("tenant.{}.idp.saml.entity_id", tenant.id);
-            let message = match self.by_entity.get(&wanted.entity_id) {
+            let message = match self.by_entity.get(&wanted.entity_id).map(|idp| idp.trouble()) {
                 None => format!("no metadata holds the IdP \"{}\"", wanted.entity_id),
-                Some(idp) if idp.signing_certificates.is_empty() => {
-                    "the IdP's metadata has no usable signing key".to_owned()
-                }
-                Some(idp) if idp.sso_redirect.is_none() && idp.sso_post.is_none() => {
-                    "the IdP's metadata has no SingleSignOnService for HTTP-Redirect or HTTP-POST".to_owned()
-                }
-                Some(_) => continue,
+                Some(Some(trouble)) => trouble.to_owned(),
+                Some(None) => continue,
             };
             let others = self.documents.values().flat_map(|held| &held.verified.others);
             let known: BTreeSet<&str> = self.by_entity.keys().chain(others).map(String::as_str).collect();

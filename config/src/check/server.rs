@@ -166,10 +166,25 @@ impl Check {
             let validity = format!("{key}.validity_max");
             let validity_max = self.lapse(&validity, &file.validity_max, seconds(3600)..=seconds(90 * 86400));
             let keep_all = matches!(file.keep, file::Keep::All);
+            let dropped_percent_max = file.dropped_percent_max;
+            if dropped_percent_max > 100 {
+                let hint = "it is a share of a hundred; 100 refuses nothing".to_owned();
+                self.problem(
+                    &format!("{key}.dropped_percent_max"),
+                    format!("{dropped_percent_max} is out of range: 0 to 100 are expected"),
+                    hint,
+                );
+            }
             federations.push(match (name, source, signing_keys, refresh, validity_max) {
-                (Some(name), Some(source), Some(signing_keys), Some(refresh), Some(validity_max)) => {
-                    Some(Federation { name, source, signing_keys, refresh, validity_max, keep_all })
-                }
+                (Some(name), Some(source), Some(signing_keys), Some(refresh), Some(validity_max)) => Some(Federation {
+                    name,
+                    source,
+                    signing_keys,
+                    refresh,
+                    validity_max,
+                    dropped_percent_max,
+                    keep_all,
+                }),
                 _ => None,
             });
         }

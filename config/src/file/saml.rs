@@ -43,6 +43,10 @@ pub(crate) struct Federation {
     /// How far ahead the `validUntil` of fetched metadata may be.
     #[serde(default = "federation_validity_max")]
     pub(crate) validity_max: Lapse,
+    /// How many of the tenants' identity providers, of a hundred, a new document may drop; beyond, it is refused.
+    #[serde(default = "federation_dropped_percent_max")]
+    #[schemars(range(min = 0, max = 100))]
+    pub(crate) dropped_percent_max: u8,
     /// Which identity providers are kept in memory.
     #[serde(default)]
     pub(crate) keep: Keep,
@@ -79,4 +83,8 @@ fn federation_refresh() -> Lapse {
 
 fn federation_validity_max() -> Lapse {
     Lapse::new("14d")
+}
+
+fn federation_dropped_percent_max() -> u8 {
+    50
 }

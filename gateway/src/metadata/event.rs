@@ -33,6 +33,32 @@ impl Refreshed<'_> {
     }
 }
 
+/// A new document takes IdPs of tenants away.
+#[derive(Debug)]
+pub(super) struct Dropped<'a> {
+    /// Of this federation.
+    pub(super) federation: &'a str,
+    /// The IdPs.
+    pub(super) entity_ids: &'a [&'a str],
+    /// Whether the document is used, or too many they are.
+    pub(super) taken: bool,
+}
+
+impl Dropped<'_> {
+    /// Logs and counts each.
+    pub(super) fn emit(&self) {
+        let federation = self.federation;
+        let result = if self.taken { "taken" } else { "refused" };
+        METRICS
+            .saml_metadata_idps_dropped
+            .with_label_values(&[federation, result])
+            .inc_by(self.entity_ids.len() as u64);
+        for entity_id in self.entity_ids {
+            warn!(federation, entity_id, result, "New metadata drops the IdP of a tenant.");
+        }
+    }
+}
+
 /// An IdP was taken out at the end of its metadata.
 pub(super) fn ended() {
     error!("Metadata has come to its end (validUntil): its IdPs take no logins until it is refreshed.");

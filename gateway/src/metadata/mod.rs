@@ -14,10 +14,13 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use guichet_auth::{
     WallTime,
-    saml::metadata::{DocumentId, Held, Reader, Verified, documents},
+    saml::metadata::{DocumentId, Dropped, Held, Reader, Verified, documents, idps_of_tenants},
 };
 use guichet_config::{Config, Federation};
-use tokio::task::{JoinSet, spawn_blocking};
+use tokio::{
+    sync::oneshot,
+    task::{JoinSet, spawn_blocking},
+};
 
 use self::fetch::{FetchError, Fetched, Validators};
 use crate::{
@@ -197,21 +200,31 @@ impl Keeper {
         let work = move || -> Result<Verified, String> {
             let federation = config.federations.get(index).ok_or("the federation is gone")?;
             let reader = Reader::new(&config, federation).map_err(|error| error.to_string())?;
+            let drops = |verified: &Verified| {
+                let Some(held) = &held else { return Ok(()) };
+                let dropped = Dropped::between(idps_of_tenants(&config), &held.verified, verified);
+                let checked = dropped.check(federation.dropped_percent_max);
+                let (federation, entity_ids) = (&federation.name, &dropped.entity_ids);
+                event::Dropped { federation, entity_ids, taken: checked.is_ok() }.emit();
+                checked.map_err(|error| error.to_string())
+            };
             let Some(bytes) = fetched else {
                 let stored = reader.stored(&document, now).map_err(|error| error.to_string())?;
-                return stored.map(|(verified, _)| verified).ok_or_else(|| "the file is gone".to_owned());
+                let (verified, _) = stored.ok_or_else(|| "the file is gone".to_owned())?;
+                return drops(&verified).map(|()| verified);
             };
             let verified = reader.read(&document, &bytes, now).map_err(|error| error.to_string())?;
             // Whoever can answer for the source could bring back an IdP's old key with an older document.
-            if held.is_some_and(|held| verified.valid_until < held.verified.valid_until) {
+            if held.as_ref().is_some_and(|held| verified.valid_until < held.verified.valid_until) {
                 return Err("the document is older than the one in use (its validUntil is earlier)".to_owned());
             }
+            drops(&verified)?;
             if let Err(error) = reader.keep(&document, &bytes, now) {
                 event::not_kept(&document.federation, &error);
             }
             Ok(verified)
         };
-        let verified = spawn_blocking(work).await.map_err(|_| "the reader failed".to_owned())??;
+        let verified = aside(work).await.ok_or_else(|| "the reader failed".to_owned())??;
         self.hold(id, Held { verified: Arc::new(verified), since: now }).await
     }
 
@@ -242,6 +255,22 @@ impl Keeper {
     }
 }
 
+/// Runs `work` on a thread of its own, at the lowest priority: a document of 100 MB is a second of work that has time, and
+/// logins have not. `None`: no thread, or it panicked.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (send, receive) = oneshot::channel();
+    let thread = std::thread::Builder::new().name("metadata".to_owned());
+    let thread = thread.spawn(move || {
+        // Linux does it for this thread alone. Where it may not, the thread is as any other.
+        if let Err(error) = rustix::process::setpriority_process(None, PRIORITY_LOWEST) {
+            tracing::debug!(%error, "Metadata is read at the usual priority.");
+        }
+        drop(send.send(work()));
+    });
+    thread.ok()?;
+    receive.await.ok()
+}
+
 /// From one good refresh to the next: what the operator says, sooner when the document says so or ends soon.
 fn period(federation: &Federation, verified: &Verified, now: WallTime) -> Duration {
     if federation.source.roots().is_none() {
@@ -257,6 +286,8 @@ fn back_off(failures: u32, refresh: Duration) -> Duration {
     BACK_OFF_FIRST.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(refresh)
 }
 
+/// As `nice` counts: it gets what others leave.
+const PRIORITY_LOWEST: i32 = 19;
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 const ALARMS_EVERY: Duration = Duration::from_secs(12 * 3600);
 const STEP: Duration = Duration::from_secs(60);

@@ -11,6 +11,7 @@ fn federation(source: MetadataSource) -> Federation {
         signing_keys: Vec::new(),
         refresh: Duration::from_secs(3600),
         validity_max: Duration::from_secs(86400),
+        dropped_percent_max: 50,
         keep_all: false,
     }
 }

@@ -44,7 +44,8 @@ pub fn documents(config: &Config, federation: &Federation) -> Vec<DocumentId> {
     }
 }
 
-fn idps_of_tenants(config: &Config) -> impl Iterator<Item = &String> {
+/// entityIDs of the tenants' IdPs.
+pub fn idps_of_tenants(config: &Config) -> impl Iterator<Item = &String> {
     config.tenants.values().filter_map(|tenant| tenant.idp.as_ref()).map(|idp| &idp.entity_id)
 }
 

@@ -27,6 +27,7 @@ fn federation(dir: &Path, source: MetadataSource) -> Federation {
         signing_keys: vec![pin],
         refresh: Duration::from_secs(3600),
         validity_max: Duration::from_secs(86400),
+        dropped_percent_max: 50,
         keep_all: true,
     }
 }
