@@ -165,6 +165,7 @@ fn consumer(criterion: &mut Criterion) {
     let expected = response::Expected {
         idp: &idp,
         request_id: "_q",
+        acs_url: sp.acs_url(),
         tenant: &tenant,
         clock_skew: Duration::from_secs(180),
         now: NOW,

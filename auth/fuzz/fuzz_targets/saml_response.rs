@@ -70,6 +70,13 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let World { sp, idp, tenant } = &*WORLD;
     let now = WallTime(1_795_478_400_000);
-    let expected = Expected { idp, request_id: "_q", tenant, clock_skew: Duration::from_secs(180), now };
+    let expected = Expected {
+        idp,
+        request_id: "_q",
+        acs_url: sp.acs_url(),
+        tenant,
+        clock_skew: Duration::from_secs(180),
+        now,
+    };
     properties::unsigned_response(data, sp, &expected);
 });

@@ -56,10 +56,22 @@ pub(super) fn decode(field: &[u8]) -> Result<String, Refusal> {
     String::from_utf8(bytes).map_err(|_| Refusal::Encoding)
 }
 
-/// Verifies `text` and hands what is verified to `then`. `assertion_signature_only` accepts an unsigned Response around
-/// a signed Assertion. `begin` is told each check as it begins, so the last one it heard of is the one that failed.
+/// Finds the Response in a document. What stands around it belongs to the same tree: every count of assertions and
+/// signatures is one over the whole document, and a signature is verified in its place, where outer elements may declare
+/// its namespaces.
+pub(super) type Place<'p> = &'p dyn Fn(&Document<'_>) -> Result<NodeId, Refusal>;
+
+/// The Response is the document.
+pub(super) fn bare(doc: &Document<'_>) -> Result<NodeId, Refusal> {
+    doc.document_element().ok_or(Refusal::NotAResponse)
+}
+
+/// Verifies the Response in `text` and hands what is verified to `then`. `assertion_signature_only` accepts an unsigned
+/// Response around a signed Assertion. `begin` is told each check as it begins, so the last one it heard of is the one
+/// that failed.
 pub(super) fn verify<R>(
     text: &str,
+    place: Place<'_>,
     sp: &ServiceProvider,
     idp: &IdpMetadata,
     assertion_signature_only: bool,
@@ -69,7 +81,7 @@ pub(super) fn verify<R>(
     begin(Check::Document);
     let doc = parse(text)?;
     begin(Check::Layout);
-    let layout = Layout::read(&doc)?;
+    let layout = Layout::read(&doc, place)?;
     let response = layout.response;
     begin(Check::Issuer);
     issuer(&doc, response, idp, layout.response_signature.is_some())?;
@@ -105,10 +117,10 @@ pub(super) fn verify<R>(
             }
             begin(Check::Decryption);
             let sealed = Sealed::read(&doc, node, sp.entity_id(), response_signed)?;
-            let (opened, place) = sealed.open(text, sp.decryption_keys())?;
+            let (opened, range) = sealed.open(text, sp.decryption_keys())?;
             begin(Check::Plaintext);
             let inner = parse(&opened)?;
-            let (assertion, signature) = opened_assertion(&inner, &place)?;
+            let (assertion, signature) = opened_assertion(&inner, place, &range)?;
             begin(Check::AssertionSignature);
             verify_assertion(&inner, &opened, assertion, signature, response_signed, &keys)?;
             begin(Check::AssertionIssuer);
@@ -123,7 +135,7 @@ pub(super) fn layout(text: &str, begin: &mut dyn FnMut(Check)) -> Result<(), Ref
     begin(Check::Document);
     let doc = parse(text)?;
     begin(Check::Layout);
-    Layout::read(&doc).map(|_| ())
+    Layout::read(&doc, &bare).map(|_| ())
 }
 
 /// The IdP that a text says it comes from: the Issuer of the Response, else of its Assertion. Nothing vouches for it.
@@ -183,8 +195,8 @@ enum Content {
 }
 
 impl Layout {
-    fn read(doc: &Document<'_>) -> Result<Self, Refusal> {
-        let response = response_of(doc)?;
+    fn read(doc: &Document<'_>, place: Place<'_>) -> Result<Self, Refusal> {
+        let response = response_of(doc, place)?;
         let assertions = xml::everywhere(doc, SAML, "Assertion");
         let encrypted = xml::everywhere(doc, SAML, "EncryptedAssertion");
         let content = match (assertions.as_slice(), encrypted.as_slice()) {
@@ -224,8 +236,8 @@ impl Layout {
     }
 }
 
-fn response_of(doc: &Document<'_>) -> Result<NodeId, Refusal> {
-    let response = doc.document_element().ok_or(Refusal::NotAResponse)?;
+fn response_of(doc: &Document<'_>, place: Place<'_>) -> Result<NodeId, Refusal> {
+    let response = place(doc)?;
     let sound = xml::is(doc, response, SAMLP, "Response")
         && xml::attribute(doc, response, "Version") == Some("2.0")
         && xml::attribute(doc, response, "ID").is_some_and(signature::is_id);
@@ -237,8 +249,12 @@ fn signature_of(doc: &Document<'_>, node: NodeId) -> Result<Option<NodeId>, Refu
 }
 
 /// The one Assertion of a decrypted document: it must be all that the plaintext holds.
-fn opened_assertion(doc: &Document<'_>, place: &Range<usize>) -> Result<(NodeId, Option<NodeId>), Refusal> {
-    let response = response_of(doc)?;
+fn opened_assertion(
+    doc: &Document<'_>,
+    place: Place<'_>,
+    range: &Range<usize>,
+) -> Result<(NodeId, Option<NodeId>), Refusal> {
+    let response = response_of(doc, place)?;
     let encrypted = xml::everywhere(doc, SAML, "EncryptedAssertion");
     let assertions = xml::everywhere(doc, SAML, "Assertion");
     let ([encrypted], [assertion]) = (encrypted.as_slice(), assertions.as_slice()) else {
@@ -246,7 +262,7 @@ fn opened_assertion(doc: &Document<'_>, place: &Range<usize>) -> Result<(NodeId,
     };
     let in_place = doc.parent(*assertion) == Some(*encrypted)
         && doc.parent(*encrypted) == Some(response)
-        && doc.node_range(*assertion).as_ref() == Some(place);
+        && doc.node_range(*assertion).as_ref() == Some(range);
     if !in_place {
         return Err(Refusal::AssertionCount);
     }
@@ -288,6 +304,10 @@ pub(super) fn status(doc: &Document<'_>, response: NodeId, signed: bool) -> Resu
         STATUS_CODES.iter().copied().find(|code| *code == value)
     };
     let code = single(top, "StatusCode").and_then(known).or_else(|| known(top));
+    // SimpleSAMLphp 1.x has no second code for a wrong password, only words.
+    let message = single(response, "Status").and_then(|status| single(status, "StatusMessage"));
+    let wrong_password = || message.and_then(|node| xml::text(doc, node)).is_some_and(|text| text == WRONG_PASSWORD);
+    let code = if code == Some("Responder") && wrong_password() { Some("AuthnFailed") } else { code };
     Err(code.map_or(other, |code| Refusal::Status { code, signed }))
 }
 
@@ -331,6 +351,9 @@ const FIELD_BYTES_MAX: usize = 256 * 1024;
 const TAGS_MAX: usize = 16 * 1024;
 
 const ENTITY: &str = "urn:oasis:names:tc:SAML:2.0:nameid-format:entity";
+
+/// What SimpleSAMLphp's `handleAuthError` writes.
+const WRONG_PASSWORD: &str = "SimpleSAML\\Error\\Error: WRONGUSERPASS";
 
 /// Core §3.2.2.2.
 const STATUS_CODES: [&str; 22] = [

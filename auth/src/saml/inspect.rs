@@ -212,7 +212,13 @@ pub fn inspect(
     seen.idp = Some(idp.entity_id.clone());
     seen.tenant = Some(tenant.id.clone());
     let request = envelope::claimed_request(&text).unwrap_or_default();
-    check(&text, sp, &Expected { idp: &idp, request_id: &request, tenant, clock_skew, now }, &mut seen, |_, _| ());
+    check(
+        &text,
+        sp,
+        &Expected { idp: &idp, request_id: &request, acs_url: sp.acs_url(), tenant, clock_skew, now },
+        &mut seen,
+        |_, _| (),
+    );
     seen
 }
 
@@ -265,11 +271,12 @@ fn check<T>(
 ) -> Option<T> {
     let only = expected.tenant.idp.as_ref().is_some_and(|wanted| wanted.assertion_signature_only);
     let mut begun = Vec::new();
-    let verified = envelope::verify(text, sp, expected.idp, only, &mut |check| begun.push(check), |verified| {
-        let (doc, assertion) = verified.assertion();
-        let found = Findings::of(verified, sp, expected);
-        Ok((found.list(), attributes::names(doc, assertion), read(verified, found)))
-    });
+    let verified =
+        envelope::verify(text, &envelope::bare, sp, expected.idp, only, &mut |check| begun.push(check), |verified| {
+            let (doc, assertion) = verified.assertion();
+            let found = Findings::of(verified, sp, expected);
+            Ok((found.list(), attributes::names(doc, assertion), read(verified, found)))
+        });
     match verified {
         Ok((findings, names, read)) => {
             seen.settle(&begun, None);

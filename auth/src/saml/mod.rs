@@ -5,6 +5,7 @@
 
 mod attributes;
 mod decrypt;
+pub mod ecp;
 mod envelope;
 mod error_url;
 mod inspect;
@@ -16,6 +17,7 @@ mod refusal;
 pub mod request;
 pub mod response;
 mod signature;
+mod soap;
 mod xml;
 
 pub use attributes::{Identifier, Subject};

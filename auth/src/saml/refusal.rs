@@ -145,6 +145,21 @@ pub enum Refusal {
         /// Whether the IdP released it at all.
         released: bool,
     },
+    /// ECP: not a SOAP 1.1 envelope with exactly one element in its body.
+    #[error("the answer is not a SOAP envelope with one message")]
+    SoapEnvelope,
+    /// ECP: a header block that must be understood, and is not.
+    #[error("the answer has a SOAP header that must be understood, and is not")]
+    SoapHeader,
+    /// ECP: the endpoint could not process the request.
+    #[error("the endpoint answered a SOAP fault ({code})")]
+    SoapFault {
+        /// `Client`, `Server`, `MustUnderstand`, `VersionMismatch` or `other`.
+        code: &'static str,
+    },
+    /// ECP: the `ecp:Response` header is missing or names another consumer.
+    #[error("the answer is not meant for our consumer of the PAOS binding")]
+    EcpConsumer,
 }
 
 impl Refusal {
@@ -205,6 +220,10 @@ impl Refusal {
             Self::IdentifierMissing => "identifier_missing",
             Self::Identifier => "identifier",
             Self::Requirement { .. } => "requirement",
+            Self::SoapEnvelope => "soap_envelope",
+            Self::SoapHeader => "soap_header",
+            Self::SoapFault { .. } => "soap_fault",
+            Self::EcpConsumer => "ecp_consumer",
         }
     }
 }

@@ -31,6 +31,7 @@ use crate::WallTime;
 pub struct ServiceProvider {
     entity_id: String,
     acs_url: String,
+    ecp_url: String,
     metadata: String,
     signing: OurKey,
     decryption: DecryptionKeys,
@@ -116,10 +117,12 @@ impl ServiceProvider {
             encryption.push(key);
         }
         let acs_url = format!("{origin}/saml/acs");
-        let metadata = sp_metadata(&saml.entity_id, &acs_url, &signing, &encryption)
+        let ecp_url = format!("{origin}/saml/ecp");
+        let consumers = [(HTTP_POST_BINDING, acs_url.as_str()), (PAOS_BINDING, ecp_url.as_str())];
+        let metadata = sp_metadata(&saml.entity_id, &consumers, &signing, &encryption)
             .map_err(|error| fail("entity_id", format!("the metadata cannot be written: {error}")))?;
         let decryption = DecryptionKeys(decryption);
-        Ok(Self { entity_id: saml.entity_id.clone(), acs_url, metadata, signing, decryption })
+        Ok(Self { entity_id: saml.entity_id.clone(), acs_url, ecp_url, metadata, signing, decryption })
     }
 
     /// entityID.
@@ -130,6 +133,12 @@ impl ServiceProvider {
     /// Assertion consumer service URL: `{origin}/saml/acs`.
     pub fn acs_url(&self) -> &str {
         &self.acs_url
+    }
+
+    /// Assertion consumer service of the PAOS binding: `{origin}/saml/ecp`. It names us in what an IdP signs for
+    /// [`super::ecp`]; nothing is posted there.
+    pub fn ecp_url(&self) -> &str {
+        &self.ecp_url
     }
 
     /// The SP metadata document, the same bytes for the same configuration. Unsigned and without `validUntil`: a
@@ -154,7 +163,8 @@ impl ServiceProvider {
             (None, Some(url)) => (url, false),
             (None, None) => return Err(fail("the IdP's metadata has no SingleSignOnService we can use")),
         };
-        let request = self.request_xml(&id, destination, now).map_err(|error| fail(&error.to_string()))?;
+        let consumer = (HTTP_POST_BINDING, self.acs_url.as_str());
+        let request = self.request_xml(&id, destination, consumer, now).map_err(|error| fail(&error.to_string()))?;
         let binding = if redirect {
             Binding::Redirect { url: self.redirect_url(destination, &request, relay_state).map_err(fail)? }
         } else {
@@ -164,14 +174,22 @@ impl ServiceProvider {
         Ok(Outgoing { id, binding })
     }
 
-    fn request_xml(&self, id: &str, destination: &str, now: WallTime) -> Result<String, Box<dyn std::error::Error>> {
+    /// `consumer`: the binding by which the Response comes back, and where to.
+    pub(super) fn request_xml(
+        &self,
+        id: &str,
+        destination: &str,
+        consumer: (&str, &str),
+        now: WallTime,
+    ) -> Result<String, Box<dyn std::error::Error>> {
+        let (binding, acs_url) = consumer;
         let request = AuthnRequest {
             id: id.to_owned(),
             version: "2.0".to_owned(),
             issue_instant: xml::write_time(now).parse()?,
             destination: Some(destination.to_owned()),
-            protocol_binding: Some(HTTP_POST_BINDING.to_owned()),
-            assertion_consumer_service_url: Some(self.acs_url.clone()),
+            protocol_binding: Some(binding.to_owned()),
+            assertion_consumer_service_url: Some(acs_url.to_owned()),
             issuer: Some(Issuer { value: Some(xml::escape(&self.entity_id)), ..Issuer::default() }),
             name_id_policy: Some(NameIdPolicy {
                 format: Some(NameIdFormat::TransientNameIDFormat.value().to_owned()),
@@ -209,7 +227,7 @@ impl ServiceProvider {
     }
 
     /// Enveloped signature, after the Issuer, where the schema wants it (core §3.2.1).
-    fn signed_request(&self, id: &str, request: &str) -> Result<String, &'static str> {
+    pub(super) fn signed_request(&self, id: &str, request: &str) -> Result<String, &'static str> {
         let mark = "</saml2:Issuer>";
         let template = signature_template(id, self.signing.signature_algorithm(), &self.signing.certificate);
         let unsigned = request.replacen(mark, &format!("{mark}{template}"), 1);
@@ -236,7 +254,7 @@ fn signature_template(id: &str, algorithm: &str, certificate: &[u8]) -> String {
 }
 
 /// 160 random bits (core §1.3.4 asks for 128 or more), starting with a letter as `xs:ID` must.
-fn new_id() -> Option<String> {
+pub(super) fn new_id() -> Option<String> {
     let mut bytes = [0_u8; 20];
     SystemRandom::new().fill(&mut bytes).ok()?;
     Some(bytes.iter().fold("_".to_owned(), |id, byte| id + &format!("{byte:02x}")))
@@ -244,7 +262,7 @@ fn new_id() -> Option<String> {
 
 fn sp_metadata(
     entity_id: &str,
-    acs_url: &str,
+    consumers: &[(&str, &str)],
     signing: &OurKey,
     encryption: &[OurKey],
 ) -> Result<String, Box<dyn std::error::Error>> {
@@ -262,13 +280,7 @@ fn sp_metadata(
             want_assertions_signed: Some(false),
             key_descriptors: Some(key_descriptors),
             name_id_formats: Some(vec![NameIdFormat::TransientNameIDFormat.value().to_owned()]),
-            assertion_consumer_services: vec![IndexedEndpoint {
-                binding: HTTP_POST_BINDING.to_owned(),
-                location: acs_url.to_owned(),
-                index: 0,
-                is_default: Some(true),
-                ..IndexedEndpoint::default()
-            }],
+            assertion_consumer_services: consumers.iter().zip(0..).map(consumer).collect(),
             attribute_consuming_services: Some(vec![AttributeConsumingService {
                 index: 0,
                 is_default: Some(true),
@@ -286,6 +298,17 @@ fn sp_metadata(
     let with_algorithms = written.replacen(mark, &format!("{}{mark}", algorithm_extensions()), 1);
     xml::parse(&with_algorithms).map_err(|_| "the document is not well-formed")?;
     Ok(with_algorithms)
+}
+
+/// Binding, location and index of an assertion consumer service; the first is the default.
+fn consumer(((binding, location), index): (&(&str, &str), usize)) -> IndexedEndpoint {
+    IndexedEndpoint {
+        binding: (*binding).to_owned(),
+        location: (*location).to_owned(),
+        index,
+        is_default: (index == 0).then_some(true),
+        ..IndexedEndpoint::default()
+    }
 }
 
 fn algorithm_extensions() -> String {
@@ -316,6 +339,9 @@ fn requested((name, friendly, required): &(&str, &str, bool)) -> RequestedAttrib
         is_required: Some(*required),
     }
 }
+
+/// Profile saml-ecp v2.0 §2.3.2.
+pub(super) const PAOS_BINDING: &str = "urn:oasis:names:tc:SAML:2.0:bindings:PAOS";
 
 /// In order of preference; IdPs such as Shibboleth take the first they know. CBC stays for old products, and is accepted
 /// under a valid signature only.

@@ -24,6 +24,8 @@ pub struct Expected<'a> {
     pub idp: &'a IdpMetadata,
     /// ID of the pending AuthnRequest.
     pub request_id: &'a str,
+    /// The assertion consumer service that the request named: Destination and Recipient.
+    pub acs_url: &'a str,
     /// The tenant: its domains gate the address.
     pub tenant: &'a guichet_config::Tenant,
     /// Clock difference allowed.
@@ -88,7 +90,7 @@ impl Login {
 pub fn consume(field: &[u8], sp: &ServiceProvider, expected: &Expected<'_>) -> Result<Login, Refusal> {
     let text = envelope::decode(field)?;
     let assertion_signature_only = expected.tenant.idp.as_ref().is_some_and(|idp| idp.assertion_signature_only);
-    envelope::verify(&text, sp, expected.idp, assertion_signature_only, &mut |_| {}, |verified| {
+    envelope::verify(&text, &envelope::bare, sp, expected.idp, assertion_signature_only, &mut |_| {}, |verified| {
         judge(verified, expected, Findings::of(verified, sp, expected))
     })
 }
@@ -139,7 +141,7 @@ impl Findings {
         let attributes = wanted.map(|wanted| Attributes { doc, assertion, wanted, tenant, idp });
         Self {
             status: envelope::status(response_doc, response, signed),
-            destination: check_destination(xml::attribute(response_doc, response, "Destination"), signed, sp),
+            destination: check_destination(xml::attribute(response_doc, response, "Destination"), signed, expected),
             in_response_to: match xml::attribute(response_doc, response, "InResponseTo") {
                 Some(id) if id == expected.request_id => Ok(()),
                 _ => Err(Refusal::InResponseTo),
@@ -148,7 +150,7 @@ impl Findings {
                 .and_then(|time| expected.not_in_future(time)),
             assertion_id: assertion_id(doc, assertion),
             assertion_time: required_time(doc, assertion, "IssueInstant").and_then(|time| expected.not_in_future(time)),
-            confirmation: check_subject(doc, assertion, sp, expected),
+            confirmation: check_subject(doc, assertion, expected),
             conditions: check_conditions(doc, assertion, sp, expected),
             authentication: check_authentication(doc, assertion, expected),
             user: attributes.as_ref().map_err(Clone::clone).and_then(Attributes::subject),
@@ -187,9 +189,9 @@ fn assertion_id(doc: &Document<'_>, assertion: NodeId) -> Result<String, Refusal
     id.map(str::to_owned).ok_or(Refusal::AmbiguousId)
 }
 
-fn check_destination(destination: Option<&str>, signed: bool, sp: &ServiceProvider) -> Result<(), Refusal> {
+fn check_destination(destination: Option<&str>, signed: bool, expected: &Expected<'_>) -> Result<(), Refusal> {
     match destination {
-        Some(destination) if destination == sp.acs_url() => Ok(()),
+        Some(destination) if destination == expected.acs_url => Ok(()),
         // Bindings §3.5.5.2: required where the message is signed.
         None if !signed => Ok(()),
         _ => Err(Refusal::Destination),
@@ -219,12 +221,7 @@ impl Expected<'_> {
 }
 
 /// One bearer confirmation that holds is enough; otherwise the last one's fault is told.
-fn check_subject(
-    doc: &Document<'_>,
-    assertion: NodeId,
-    sp: &ServiceProvider,
-    expected: &Expected<'_>,
-) -> Result<WallTime, Refusal> {
+fn check_subject(doc: &Document<'_>, assertion: NodeId, expected: &Expected<'_>) -> Result<WallTime, Refusal> {
     let subject = xml::single(doc, assertion, SAML, "Subject").ok().flatten().ok_or(Refusal::SubjectConfirmation)?;
     // The NameID is not used; one that readers could read differently is a sign of tampering all the same.
     if xml::children(doc, subject, SAML, "NameID").any(|name| xml::text(doc, name).is_none()) {
@@ -235,7 +232,7 @@ fn check_subject(
         if xml::attribute(doc, confirmation, "Method") != Some(BEARER) {
             continue;
         }
-        match check_bearer(doc, confirmation, sp, expected) {
+        match check_bearer(doc, confirmation, expected) {
             Ok(until) => return Ok(until),
             Err(fault) => refusal = fault,
         }
@@ -243,15 +240,10 @@ fn check_subject(
     Err(refusal)
 }
 
-fn check_bearer(
-    doc: &Document<'_>,
-    confirmation: NodeId,
-    sp: &ServiceProvider,
-    expected: &Expected<'_>,
-) -> Result<WallTime, Refusal> {
+fn check_bearer(doc: &Document<'_>, confirmation: NodeId, expected: &Expected<'_>) -> Result<WallTime, Refusal> {
     let data = xml::single(doc, confirmation, SAML, "SubjectConfirmationData").ok().flatten();
     let data = data.ok_or(Refusal::SubjectConfirmation)?;
-    if xml::attribute(doc, data, "Recipient") != Some(sp.acs_url()) {
+    if xml::attribute(doc, data, "Recipient") != Some(expected.acs_url) {
         return Err(Refusal::Recipient);
     }
     if xml::attribute(doc, data, "InResponseTo") != Some(expected.request_id) {

@@ -525,7 +525,7 @@ fn assertions_for_somebody_else() {
 }
 
 fn expected<'a>(idp: &'a IdpMetadata, request_id: &'a str) -> Expected<'a> {
-    Expected { idp, request_id, tenant: &world().tenant, clock_skew: Duration::from_secs(180), now: NOW }
+    Expected { idp, request_id, acs_url: ACS, tenant: &world().tenant, clock_skew: Duration::from_secs(180), now: NOW }
 }
 
 /// The response of an IdP that is allowed for another tenant, to a request that was sent to ours.

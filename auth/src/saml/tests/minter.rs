@@ -362,7 +362,14 @@ pub(super) fn consume(xml: &str) -> Result<Login, Refusal> {
 
 pub(super) fn consume_as(xml: &str, tenant: &Tenant, now: WallTime) -> Result<Login, Refusal> {
     let world = world();
-    let expected = Expected { idp: &world.idp, request_id: REQUEST, tenant, clock_skew: Duration::from_secs(180), now };
+    let expected = Expected {
+        idp: &world.idp,
+        request_id: REQUEST,
+        acs_url: ACS,
+        tenant,
+        clock_skew: Duration::from_secs(180),
+        now,
+    };
     response::consume(&field(xml), &world.sp, &expected)
 }
 

@@ -30,9 +30,13 @@ fn metadata_says_what_idps_need() {
         .map(|node| xml::attribute(&doc, node, "Algorithm").unwrap())
         .collect();
     assert_eq!(methods, [ENCRYPTION_METHODS, ENCRYPTION_METHODS].concat());
-    let acs = xml::single(&doc, role, xml::MD, "AssertionConsumerService").unwrap().unwrap();
-    assert_eq!(xml::attribute(&doc, acs, "Location"), Some(ACS));
-    assert_eq!(xml::attribute(&doc, acs, "index"), Some("0"));
+    let consumers: Vec<_> = xml::children(&doc, role, xml::MD, "AssertionConsumerService")
+        .map(|node| ["Binding", "Location", "index", "isDefault"].map(|name| xml::attribute(&doc, node, name)))
+        .collect();
+    let ecp = Some("https://mail.example/saml/ecp");
+    let expected =
+        [[Some(HTTP_POST_BINDING), Some(ACS), Some("0"), Some("true")], [Some(PAOS_BINDING), ecp, Some("1"), None]];
+    assert_eq!(consumers, expected);
     assert!(xml::everywhere(&doc, xml::MD, "SingleLogoutService").is_empty());
     assert_eq!(xml::everywhere(&doc, xml::MD, "RequestedAttribute").len(), REQUESTED_ATTRIBUTES.len());
     assert_eq!(xml::everywhere(&doc, "urn:oasis:names:tc:SAML:metadata:algsupport", "SigningMethod").len(), 4);

@@ -102,6 +102,7 @@ fn line_breaks_in_the_form_field_are_skipped_and_nothing_else() {
     let expected = Expected {
         idp: &world.idp,
         request_id: REQUEST,
+        acs_url: ACS,
         tenant: &world.tenant,
         clock_skew: Duration::from_secs(180),
         now: NOW,
@@ -189,6 +190,7 @@ fn an_idp_without_a_usable_key_is_refused() {
     let expected = Expected {
         idp: &idp,
         request_id: REQUEST,
+        acs_url: ACS,
         tenant: &world.tenant,
         clock_skew: Duration::from_secs(180),
         now: NOW,
@@ -589,7 +591,7 @@ proptest! {
         edits in proptest::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), 0..6_u8), 1..4),
     ) {
         let world = world();
-        let expected = Expected { idp: &world.idp, request_id: REQUEST, tenant: &lenient(), clock_skew: Duration::ZERO, now: NOW };
+        let expected = Expected { idp: &world.idp, request_id: REQUEST, acs_url: ACS, tenant: &lenient(), clock_skew: Duration::ZERO, now: NOW };
         unsigned_response(&bytes, &world.sp, &expected);
         let mut forged = foreign_bytes().clone();
         for (at, other, kind) in edits {

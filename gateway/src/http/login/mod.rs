@@ -48,7 +48,14 @@ pub(crate) struct Visit {
 pub(crate) fn is_own(path: &str) -> bool {
     matches!(
         path,
-        "/login" | "/login/start" | "/login/password" | "/login/test" | "/logout" | "/saml/acs" | "/saml/metadata"
+        "/login"
+            | "/login/start"
+            | "/login/password"
+            | "/login/test"
+            | "/logout"
+            | "/saml/acs"
+            | "/saml/ecp"
+            | "/saml/metadata"
     )
 }
 
@@ -77,6 +84,8 @@ pub(crate) async fn answer(
         "/login/start" if reads => visit.start_from_link().await,
         "/login/test" if reads => visit.start_test().await,
         "/saml/metadata" if reads => visit.metadata(),
+        // Names us towards IdPs; we are the client of that profile ourselves, and nobody posts to it.
+        "/saml/ecp" => Answer::text(StatusCode::NOT_FOUND, "Nothing is taken here."),
         "/logout" if reads => visit.logout().await,
         "/login/start" | "/login/password" | "/logout" | "/saml/acs" if posts => {
             let bytes_max = if path == "/saml/acs" { ACS_BYTES_MAX } else { FORM_BYTES_MAX };

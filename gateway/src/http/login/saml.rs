@@ -129,7 +129,8 @@ impl Visit {
         let (tenant, store, now) = (Arc::clone(tenant), Arc::clone(&self.app.store), self.now);
         let clock_skew = self.clock_skew();
         let work = move || {
-            let expected = Expected { idp: &idp, request_id: &request_id, tenant: &tenant, clock_skew, now };
+            let (request_id, acs_url) = (&request_id, sp.acs_url());
+            let expected = Expected { idp: &idp, request_id, acs_url, tenant: &tenant, clock_skew, now };
             let login = consume(response.as_bytes(), &sp, &expected)
                 .map_err(|refusal| Refused::response(&refusal, tenant.idp.as_ref()))?;
             for id in login.replay_ids() {

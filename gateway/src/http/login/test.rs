@@ -59,7 +59,8 @@ impl Visit {
     ) -> Result<Answer, Refused> {
         let (asked, clock_skew, now) = (Arc::clone(tenant), self.clock_skew(), self.now);
         let work = move || {
-            let expected = Expected { idp: &idp, request_id: &request_id, tenant: &asked, clock_skew, now };
+            let (request_id, acs_url) = (&request_id, sp.acs_url());
+            let expected = Expected { idp: &idp, request_id, acs_url, tenant: &asked, clock_skew, now };
             rehearse(response.as_bytes(), &sp, &expected)
         };
         let seen = tokio::task::spawn_blocking(work).await;
