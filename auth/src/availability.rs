@@ -15,6 +15,7 @@
 //! guard is on, no IdP is declared down by itself. An operator still may.
 
 mod machine;
+mod policy;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,6 +26,7 @@ use std::{
 use guichet_config::{Availability as Thresholds, Forced, TenantId};
 
 use self::machine::Machine;
+pub use self::policy::{category_falls_back, offers_fallback};
 use crate::WallTime;
 
 /// State of an IdP.

@@ -1,10 +1,13 @@
-//! The way of a password: throttle, cache, directory.
+//! The way of a password: throttle, cache, directory or institution.
 //!
 //! ```text
-//! source refused? -> name and password usable? -> user refused? -> cache -> one question at a time -> directory
+//! source refused? -> name and password usable? -> user refused? -> cache -> one question at a time -> who judges it
 //! ```
+//!
+//! The directory judges, or the institution itself where a tenant wants that ([`Institutions`]).
 
 mod flight;
+mod institution;
 mod proven;
 
 use std::{
@@ -13,18 +16,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-use guichet_config::{Address, Config, Directory as Configured, Limits, Secret, TenantId, Users};
+use guichet_config::{Address, Config, Directory as Configured, Limits, Secret, Tenant, TenantId, Users};
 use tokio::sync::Semaphore;
 use tracing::warn;
 
-pub use self::proven::Proven;
+pub use self::{
+    institution::{Institutions, Word},
+    proven::Proven,
+};
 
-use self::flight::{Flights, Question as PasswordQuestion};
+use self::flight::{Flights, Reply};
 use crate::{
     Decision, DenyReason, Identity, Method, Protocol, UnavailableReason,
     directory::{Account, Directory, DirectoryError, Embedded, Identified, Ldap, Lookup, Question, Verdict},
-    password::{Cached, PasswordCache, Verifier},
-    saml::{Login, Subject},
+    password::{CacheKey, Cached, PasswordCache, Verifier},
+    saml::{Identifier, Login, Subject},
     throttle::LoginThrottle,
 };
 
@@ -107,6 +113,8 @@ pub enum Source {
     Cache,
     /// The directory.
     Directory,
+    /// The institution.
+    Institution,
 }
 
 impl Source {
@@ -116,6 +124,7 @@ impl Source {
             Self::Rule => "rule",
             Self::Cache => "cache",
             Self::Directory => "directory",
+            Self::Institution => "institution",
         }
     }
 }
@@ -126,10 +135,37 @@ impl Source {
 pub struct Authenticator {
     config: Arc<Config>,
     directory: Arc<dyn Directory>,
+    institutions: Arc<dyn Institutions>,
     cache: Arc<PasswordCache>,
     throttle: Arc<LoginThrottle>,
     flights: Arc<Flights>,
     looks: Semaphore,
+}
+
+/// One usable password of a user.
+struct Typed<'a> {
+    tenant: Option<&'a TenantId>,
+    user: &'a Address,
+    password: &'a Secret<String>,
+    protocol: Protocol,
+    now: Instant,
+}
+
+/// An answer on a password, and who gave it.
+struct Told {
+    reply: Reply,
+    source: Source,
+    /// For the throttle.
+    verifier: Verifier,
+    /// What a good password earns, when it is not what the attempt hoped for.
+    method: Option<AuthMethod>,
+}
+
+impl Told {
+    /// No answer, because this one is not asked.
+    fn nobody((_, verifier): (CacheKey, Verifier), missing: UnavailableReason) -> Self {
+        Self { reply: Reply::nobody(missing), source: Source::Rule, verifier, method: None }
+    }
 }
 
 impl Authenticator {
@@ -138,15 +174,24 @@ impl Authenticator {
     ///
     /// # Errors
     /// A TLS root file that cannot be used.
-    pub fn new(config: Arc<Config>, before: Option<&Self>) -> Result<Self, DirectoryError> {
+    pub fn new(
+        config: Arc<Config>,
+        institutions: Arc<dyn Institutions>,
+        before: Option<&Self>,
+    ) -> Result<Self, DirectoryError> {
         let directory: Arc<dyn Directory> = match &config.directory {
             Configured::Embedded(users) => Arc::new(Embedded::new(users.clone())),
             Configured::Ldap(ldap) => Arc::new(Ldap::new(ldap)?),
         };
-        Ok(Self::with_directory(config, directory, before))
+        Ok(Self::with(config, directory, institutions, before))
     }
 
-    fn with_directory(config: Arc<Config>, directory: Arc<dyn Directory>, before: Option<&Self>) -> Self {
+    fn with(
+        config: Arc<Config>,
+        directory: Arc<dyn Directory>,
+        institutions: Arc<dyn Institutions>,
+        before: Option<&Self>,
+    ) -> Self {
         let limits = &config.limits;
         let cache = before
             .filter(|before| same_cache(&before.config.limits, limits))
@@ -158,7 +203,8 @@ impl Authenticator {
         let throttle = before
             .filter(|before| same_throttle(&before.config.limits, limits))
             .map_or_else(|| Arc::new(LoginThrottle::new(limits)), |before| Arc::clone(&before.throttle));
-        Self { config, directory, cache, throttle, flights: Arc::default(), looks: Semaphore::new(LOOKS_MAX) }
+        let looks = Semaphore::new(LOOKS_MAX);
+        Self { config, directory, institutions, cache, throttle, flights: Arc::default(), looks }
     }
 
     /// Decides one attempt.
@@ -179,34 +225,69 @@ impl Authenticator {
 
         // An address of no tenant goes the same way, so that it takes the same time, and is refused at its end.
         let tenant = self.config.tenant_of(&user);
-        let key = self.cache.key(tenant, &user, attempt.protocol);
-        let verifier = self.cache.verifier(&key, attempt.password);
-        let (verdict, source) = match self.cache.check(&key, &verifier, now) {
-            Cached::Good(account) => (Verdict::Valid(account), Source::Cache),
-            Cached::Bad => (Verdict::BadCredential, Source::Cache),
-            Cached::Unknown => {
-                let question =
-                    PasswordQuestion { user: user.clone(), password: attempt.password.clone(), key, verifier };
-                match self.flights.ask(question, &self.directory, &self.cache).await {
-                    Some(verdict) => (verdict, Source::Directory),
-                    None => return Outcome::rule(Decision::Unavailable(UnavailableReason::Overloaded)),
-                }
-            }
+        let login = Typed { tenant, user: &user, password: attempt.password, protocol: attempt.protocol, now };
+        let told = match tenant.and_then(|tenant| self.institution_of(tenant, attempt.method)) {
+            Some(tenant) => self.by_institution(tenant, &login).await,
+            None => self.by_directory(&login).await,
+        };
+        let Some(Told { reply, source, verifier, method }) = told else {
+            return Outcome::rule(Decision::Unavailable(UnavailableReason::Overloaded));
         };
         let decision = match tenant {
-            Some(tenant) => self.decision(tenant, verdict, attempt.method),
-            None if verdict == Verdict::Unavailable => Decision::Unavailable(UnavailableReason::Directory),
+            Some(tenant) => self.decision(tenant, reply, method.unwrap_or(attempt.method)),
+            None if reply.verdict == Verdict::Unavailable => Decision::Unavailable(reply.missing),
             None => Decision::Deny(DenyReason::BadCredential),
         };
-        if limited && source == Source::Directory {
+        if limited && matches!(source, Source::Directory | Source::Institution) {
             self.count(&decision, &user, attempt.source, &verifier);
         }
         Outcome { decision, source }
     }
 
+    /// The directory's answer; `None` when too many questions are under way.
+    async fn by_directory(&self, login: &Typed<'_>) -> Option<Told> {
+        let question = || {
+            let (directory, user, password) = (Arc::clone(&self.directory), login.user.clone(), login.password.clone());
+            async move { Reply::of(directory.verify(&user, &password).await) }
+        };
+        let nobody = Reply::nobody(UnavailableReason::Directory);
+        self.ask(self.directory_key(login), login, Source::Directory, nobody, question).await
+    }
+
+    /// What the cache knows, else the answer to the question. `nobody` stands for one that does not come.
+    async fn ask<F>(
+        &self,
+        names: (CacheKey, Verifier),
+        login: &Typed<'_>,
+        source: Source,
+        nobody: Reply,
+        question: impl FnOnce() -> F,
+    ) -> Option<Told>
+    where
+        F: Future<Output = Reply> + Send + 'static,
+    {
+        let (reply, source) = match self.cache.check(&names.0, &names.1, login.now) {
+            Cached::Good(account) => (Reply::of(Verdict::Valid(account)), Source::Cache),
+            Cached::Bad => (Reply::of(Verdict::BadCredential), Source::Cache),
+            Cached::Unknown => (self.flights.ask(names, &self.cache, nobody, question).await?, source),
+        };
+        Some(Told { reply, source, verifier: names.1, method: None })
+    }
+
+    fn directory_key(&self, login: &Typed<'_>) -> (CacheKey, Verifier) {
+        let key = self.cache.key(login.tenant, login.user, login.protocol);
+        (key, self.cache.verifier(&key, login.password))
+    }
+
+    /// Another IdP of the tenant is asked anew.
+    fn institution_key(&self, tenant: &Tenant, login: &Typed<'_>) -> (CacheKey, Verifier) {
+        let key = self.cache.institution_key(tenant, login.user, login.protocol);
+        (key, self.cache.verifier(&key, login.password))
+    }
+
     /// What the directory knows of an address proven otherwise (SAML): its account, no account, or nobody can tell.
     pub async fn lookup(&self, address: &Address) -> Lookup {
-        tokio::time::timeout(LOOKUP_TIMEOUT, self.directory.lookup(address)).await.unwrap_or(Lookup::Unavailable)
+        lookup(&*self.directory, address).await
     }
 
     /// Completes a login proven by SAML with the directory's facts: where the IdP names an address, as
@@ -221,9 +302,7 @@ impl Authenticator {
         };
         let away = Ok(Decision::Unavailable(UnavailableReason::Directory));
         let Some(tenant) = self.config.tenants.get(login.tenant()) else { return away };
-        let question = Question { tenant, attribute: identifier.directory_attribute(), value: identifier.value() };
-        let found = tokio::time::timeout(LOOKUP_TIMEOUT, self.directory.identify(question)).await;
-        match found.unwrap_or(Identified::Unavailable) {
+        match identify(&*self.directory, tenant, identifier).await {
             Identified::One(account) => {
                 let identity = login.identity(account.address.clone());
                 Ok(self.completed(identity, account))
@@ -273,20 +352,25 @@ impl Authenticator {
         };
         if stale {
             for user in typed.into_iter().chain([&identity.address]) {
+                let tenant = self.config.tenant_of(user);
+                let institution = tenant.and_then(|tenant| self.config.tenants.get(tenant));
                 for protocol in Protocol::ALL {
-                    self.cache.forget(&self.cache.key(self.config.tenant_of(user), user, protocol));
+                    self.cache.forget(&self.cache.key(tenant, user, protocol));
+                    if let Some(tenant) = institution {
+                        self.cache.forget(&self.cache.institution_key(tenant, user, protocol));
+                    }
                 }
             }
         }
         decision
     }
 
-    fn decision(&self, tenant: &TenantId, verdict: Verdict, method: AuthMethod) -> Decision {
-        let account = match verdict {
+    fn decision(&self, tenant: &TenantId, reply: Reply, method: AuthMethod) -> Decision {
+        let account = match reply.verdict {
             Verdict::Valid(account) if account.active => account,
             Verdict::Valid(_) | Verdict::AccountRefused => return Decision::Deny(DenyReason::AccountRefused),
             Verdict::BadCredential => return Decision::Deny(DenyReason::BadCredential),
-            Verdict::Unavailable => return Decision::Unavailable(UnavailableReason::Directory),
+            Verdict::Unavailable => return Decision::Unavailable(reply.missing),
         };
         let Some(settings) = self.config.tenants.get(tenant) else {
             return Decision::Deny(DenyReason::BadCredential);
@@ -329,6 +413,17 @@ impl Outcome {
     pub fn rule(decision: Decision) -> Self {
         Self { decision, source: Source::Rule }
     }
+}
+
+/// Whose an IdP's name for a user is, bounded in time.
+async fn identify(directory: &dyn Directory, tenant: &Tenant, identifier: &Identifier) -> Identified {
+    let question = Question { tenant, attribute: identifier.directory_attribute(), value: identifier.value() };
+    tokio::time::timeout(LOOKUP_TIMEOUT, directory.identify(question)).await.unwrap_or(Identified::Unavailable)
+}
+
+/// A search of the directory, bounded in time.
+async fn lookup(directory: &dyn Directory, address: &Address) -> Lookup {
+    tokio::time::timeout(LOOKUP_TIMEOUT, directory.lookup(address)).await.unwrap_or(Lookup::Unavailable)
 }
 
 fn same_cache(one: &Limits, other: &Limits) -> bool {

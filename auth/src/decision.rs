@@ -20,11 +20,12 @@ pub struct Identity {
 /// How an identity is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Method {
-    /// The directory's password, for a mail program or a Basic client, or on the page of a tenant without IdP.
+    /// The directory's password, or the institution's where its IdP is asked about it, for a mail program or a Basic client;
+    /// the directory's on the page of a tenant without IdP.
     Password,
     /// A signed Response of the institution's IdP.
     Saml,
-    /// The directory's password on the page, because the IdP is down.
+    /// The directory's password in place of the institution's login, because the IdP is down.
     Fallback,
     /// A client certificate, for a mail program.
     Certificate,
@@ -111,6 +112,8 @@ impl DenyReason {
 pub enum UnavailableReason {
     /// The directory does not answer, or not sensibly.
     Directory,
+    /// The institution does not answer, or not acceptably.
+    Institution,
     /// Too many wrong logins from this source or for this user; answered without asking.
     Throttled,
     /// A queue is full.
@@ -122,6 +125,7 @@ impl UnavailableReason {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Directory => "directory",
+            Self::Institution => "institution",
             Self::Throttled => "throttled",
             Self::Overloaded => "overloaded",
         }

@@ -1,6 +1,6 @@
 //! Who are you: decisions are pure, wires are thin.
 //!
-//! Five doors lead to an [`Identity`]: a password ([`Authenticator`], against the directory), a [`certificate`] or a
+//! Five doors lead to an [`Identity`]: a password ([`Authenticator`], against the directory or, by ECP, the institution), a [`certificate`] or a
 //! [`bearer`] token (which prove an address; the directory knows the account), a SAML Response ([`saml`]), and a sealed
 //! [`session`] cookie that a password or a Response earned. Every door answers with a [`Decision`] and never mixes its
 //! answers: only [`Decision::Unavailable`] may lead to a fallback.
@@ -22,6 +22,6 @@ pub mod store;
 mod throttle;
 pub mod xml;
 
-pub use chain::{Attempt, AuthMethod, Authenticator, Outcome, Proven, Source, Unidentified};
+pub use chain::{Attempt, AuthMethod, Authenticator, Institutions, Outcome, Proven, Source, Unidentified, Word};
 pub use clock::{Clock, ManualClock, SystemClock, WallTime};
 pub use decision::{Decision, DenyReason, Identity, Method, Protocol, UnavailableReason};

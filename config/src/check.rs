@@ -3,6 +3,7 @@
 mod bearers;
 mod cells;
 mod directory;
+mod ecp;
 mod files;
 mod idp;
 mod listeners;
@@ -135,6 +136,7 @@ impl Check {
         let tenants = self.tenants(&main.tenant);
         if let (Some(cells), Some(tenants)) = (&cells, &tenants) {
             self.preauth_domains(cells, tenants);
+            self.ecp_cells(cells, tenants);
         }
         let mut domains = HashMap::new();
         self.domains(&main.tenant, &mut domains);

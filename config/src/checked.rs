@@ -431,6 +431,36 @@ pub struct IdpOfTenant {
     pub requirements: Vec<Requirement>,
     /// Accept an unsigned Response around a signed assertion.
     pub assertion_signature_only: bool,
+    /// Ask the IdP about passwords of mail programs and Basic clients; absent: the directory.
+    pub ecp: Option<Ecp>,
+}
+
+/// `[tenant.NAME.idp.saml.ecp]`
+#[derive(Clone, Debug)]
+pub struct Ecp {
+    /// What the IdP knows its users by.
+    pub username: EcpUsername,
+    /// PEM roots for its endpoint; absent: the system's.
+    pub ca: Option<PathBuf>,
+}
+
+/// The name that goes with a password to an IdP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EcpUsername {
+    /// The address.
+    Address,
+    /// What stands before its `@`.
+    LocalPart,
+}
+
+impl EcpUsername {
+    /// The name of the user with this address.
+    pub fn of(self, address: &Address) -> &str {
+        match self {
+            Self::Address => address.as_str(),
+            Self::LocalPart => address.local(),
+        }
+    }
 }
 
 impl IdpOfTenant {
@@ -450,6 +480,7 @@ impl IdpOfTenant {
             student_affiliations: Self::STUDENT_AFFILIATIONS.map(str::to_owned).to_vec(),
             requirements: Vec::new(),
             assertion_signature_only: false,
+            ecp: None,
         }
     }
 }

@@ -28,7 +28,7 @@ pub(crate) use listener::{
 pub(crate) use saml::{Federation, Keep, MetadataSource, Saml};
 pub(crate) use server::{Availability, Dns, Limits, Log, LogFormat, Management, Node, Public, Session, TlsProfile};
 pub(crate) use setup::Setup;
-pub(crate) use tenant::{FallbackPolicy, Forced, IdpIdentifier, IdpSaml, Tenant, Text};
+pub(crate) use tenant::{Ecp, EcpUsername, FallbackPolicy, Forced, IdpIdentifier, IdpSaml, Tenant, Text};
 
 /// The main file of a Guichet node.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]

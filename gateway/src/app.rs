@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     cell::Cells,
     check::{self, Loaded},
+    ecp::Ecp,
     http::WebEngine,
     limit::{Connections, Submissions},
     listener::Listeners,
@@ -82,6 +83,8 @@ pub struct App {
     pub listeners: Listeners,
     /// The drains that were put in force last.
     pub(crate) drained: ArcSwap<Vec<DrainOverride>>,
+    /// Asks institutions about passwords.
+    pub(crate) ecp: Arc<Ecp>,
     /// What opens Zimbra cells for their users.
     pub(crate) tokens: Tokens,
     /// The HTTP engine.
@@ -145,7 +148,8 @@ impl App {
         let config = loaded.config.clone();
         let store = Store::open(&config.node.state_dir, now).context("the state directory")?;
         let tickets = policy::tickets().context("session tickets")?;
-        let snapshot = make_snapshot(loaded, &store, &tickets, None, 1, now)?;
+        let ecp = Arc::new(Ecp::default());
+        let snapshot = make_snapshot(loaded, &store, &tickets, &ecp, None, 1, now)?;
         let board = Arc::new(Board::new());
         configure_board(&board, &config, now);
         for (tenant, forced, word) in store.forced_idps(now).context("overrides")? {
@@ -160,7 +164,7 @@ impl App {
         METRICS.placement_users.set(i64::try_from(store.placements_len()).unwrap_or(i64::MAX));
         event::WavesChanged { waves: &store.waves() }.emit();
         crate::placement::warn_of_unknown_cells(&store, &config);
-        Ok(Arc::new_cyclic(|me| Self {
+        let app = Arc::new_cyclic(|me| Self {
             snapshot: ArcSwap::from_pointee(snapshot),
             config_path: config_path.to_owned(),
             store: Arc::new(store),
@@ -172,6 +176,7 @@ impl App {
             submissions: Submissions::default(),
             listeners: Listeners::default(),
             drained: ArcSwap::default(),
+            ecp,
             tokens: Tokens::new(),
             web: WebEngine::default(),
             clock,
@@ -183,7 +188,9 @@ impl App {
             files: Arc::new(tokio::sync::Semaphore::new(1)),
             connection_count: AtomicU64::new(0),
             me: me.clone(),
-        }))
+        });
+        app.ecp.attach(&app);
+        Ok(app)
     }
 
     /// Opens the ports and starts what runs beside them. The node is ready when this returns.
@@ -228,6 +235,7 @@ pub(crate) fn make_snapshot(
     loaded: Loaded,
     store: &Store,
     tickets: &Arc<dyn ProducesTickets>,
+    ecp: &Arc<Ecp>,
     before: Option<&Snapshot>,
     generation: u64,
     now: WallTime,
@@ -238,7 +246,8 @@ pub(crate) fn make_snapshot(
     }
     let tls = ServerTls::new(config.public.tls_profile, certificates, management, client_cas, tickets)
         .context("session tickets")?;
-    let authenticator = Authenticator::new(config.clone(), before.map(|one| &*one.authenticator))?;
+    let authenticator =
+        Authenticator::new(config.clone(), Arc::clone(ecp) as _, before.map(|one| &*one.authenticator))?;
     let keys = store.seal_keys(now).context("session keys")?;
     Ok(Snapshot {
         authenticator: Arc::new(authenticator),

@@ -6,6 +6,7 @@ pub mod check;
 pub mod console;
 pub mod ctl;
 pub mod drain;
+mod ecp;
 pub mod http;
 pub mod limit;
 pub mod listener;

@@ -43,7 +43,7 @@ impl App {
             let loaded = check::load(&task.config_path, now).map_err(|report| ReloadRefused(report.to_string()))?;
             let before = task.snapshot.load_full();
             let generation = before.generation + 1;
-            make_snapshot(loaded, &task.store, &task.tickets, Some(&before), generation, now)
+            make_snapshot(loaded, &task.store, &task.tickets, &task.ecp, Some(&before), generation, now)
                 .map_err(|error| ReloadRefused(format!("{error:#}")))
         });
         let snapshot = made.await.map_err(|error| ReloadRefused(error.to_string()))??;

@@ -58,6 +58,7 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
             address_attributes: vec![MAIL.to_owned()],
             affiliation_attribute: MAIL.to_owned(),
             assertion_signature_only: true,
+            ecp: None,
         }),
         fallback_staff: FallbackPolicy::Off,
         fallback_students: FallbackPolicy::Off,

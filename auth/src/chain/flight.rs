@@ -1,4 +1,4 @@
-//! One question at a time: parallel logins of one user with one password are one question to the directory.
+//! One question at a time: parallel logins of one user with one password are one question to whoever judges it.
 
 use std::{
     collections::HashMap,
@@ -6,64 +6,78 @@ use std::{
     time::{Duration, Instant},
 };
 
-use guichet_config::{Address, Secret};
 use tokio::sync::watch;
 
 use crate::{
-    directory::{Directory, Verdict},
+    UnavailableReason,
+    directory::Verdict,
     password::{CacheKey, PasswordCache, Verifier},
 };
 
-/// Questions under way.
+/// Questions under way, by what names tenant, user, protocol class and password.
 #[derive(Debug, Default)]
-pub(super) struct Flights(Mutex<HashMap<Verifier, watch::Receiver<Option<Verdict>>>>);
+pub(super) struct Flights(Mutex<HashMap<Verifier, watch::Receiver<Option<Reply>>>>);
 
-/// What the directory is asked.
-#[derive(Debug)]
-pub(super) struct Question {
-    pub(super) user: Address,
-    pub(super) password: Secret<String>,
-    pub(super) key: CacheKey,
-    /// Names tenant, user, protocol class and password.
-    pub(super) verifier: Verifier,
+/// An answer, and who is away when it is none.
+#[derive(Clone, Debug)]
+pub(super) struct Reply {
+    pub(super) verdict: Verdict,
+    /// Says something of [`Verdict::Unavailable`] only.
+    pub(super) missing: UnavailableReason,
+}
+
+impl Reply {
+    /// What the directory said, or what was said with its help.
+    pub(super) fn of(verdict: Verdict) -> Self {
+        Self { verdict, missing: UnavailableReason::Directory }
+    }
+
+    /// No answer, because this one is away.
+    pub(super) fn nobody(missing: UnavailableReason) -> Self {
+        Self { verdict: Verdict::Unavailable, missing }
+    }
 }
 
 impl Flights {
-    /// The directory's answer, asked by this call or by one before it; `None` when too many questions are under way.
-    /// The question goes on when its callers leave, and what it learns is kept.
-    pub(super) async fn ask(
+    /// The answer to a question, asked by this call or by one before it; `None` when too many questions are under way. The
+    /// question goes on when its callers leave, and what it learns is kept. `nobody` stands for an answer that does not
+    /// come.
+    pub(super) async fn ask<F>(
         self: &Arc<Self>,
-        question: Question,
-        directory: &Arc<dyn Directory>,
+        (key, verifier): (CacheKey, Verifier),
         cache: &Arc<PasswordCache>,
-    ) -> Option<Verdict> {
+        nobody: Reply,
+        question: impl FnOnce() -> F,
+    ) -> Option<Reply>
+    where
+        F: Future<Output = Reply> + Send + 'static,
+    {
         let mut answer = {
             let mut flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            match flights.get(&question.verifier) {
+            match flights.get(&verifier) {
                 Some(answer) => answer.clone(),
                 None if flights.len() >= FLIGHTS_MAX => return None,
                 None => {
                     let (tell, answer) = watch::channel(None);
-                    flights.insert(question.verifier, answer.clone());
-                    let landing = Landing { flights: Arc::clone(self), verifier: question.verifier };
-                    let (directory, cache) = (Arc::clone(directory), Arc::clone(cache));
+                    flights.insert(verifier, answer.clone());
+                    let landing = Landing { flights: Arc::clone(self), verifier };
+                    let (cache, nobody, question) = (Arc::clone(cache), nobody.clone(), question());
                     tokio::spawn(async move {
-                        // Dropped last, also when the directory panics: then the callers see the channel close.
+                        // Dropped last, also when who is asked panics: then the callers see the channel close.
                         let _landing = landing;
-                        let asked = directory.verify(&question.user, &question.password);
-                        let verdict = tokio::time::timeout(ANSWER_TIMEOUT, asked).await.unwrap_or(Verdict::Unavailable);
-                        cache.learn(question.key, question.verifier, &verdict, Instant::now());
-                        tell.send_replace(Some(verdict));
+                        let reply = tokio::time::timeout(ANSWER_TIMEOUT, question).await.unwrap_or(nobody);
+                        cache.learn(key, verifier, &reply.verdict, Instant::now());
+                        tell.send_replace(Some(reply));
                     });
                     answer
                 }
             }
         };
-        let verdict = match answer.wait_for(Option::is_some).await {
-            Ok(verdict) => verdict.clone(),
+        let reply = match answer.wait_for(Option::is_some).await {
+            Ok(reply) => reply.clone(),
             Err(_) => None,
         };
-        Some(verdict.unwrap_or(Verdict::Unavailable))
+        Some(reply.unwrap_or(nobody))
     }
 }
 
@@ -82,5 +96,5 @@ impl Drop for Landing {
 /// Questions at once: more wait nowhere, they are told to try later.
 const FLIGHTS_MAX: usize = 4096;
 
-/// One answer, queues and all servers included.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// One answer: queues and all servers of the directory, or an institution and two searches for the account behind its word.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(16);

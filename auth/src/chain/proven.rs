@@ -4,7 +4,7 @@
 
 use guichet_config::Address;
 
-use super::{AuthMethod, Authenticator, Outcome, Source};
+use super::{AuthMethod, Authenticator, Outcome, Source, flight::Reply};
 use crate::{
     Decision, DenyReason,
     directory::{Lookup, Verdict},
@@ -42,6 +42,6 @@ impl Authenticator {
             Lookup::Unknown => Verdict::BadCredential,
             Lookup::Unavailable => Verdict::Unavailable,
         };
-        Outcome { decision: self.decision(tenant, verdict, proven.method), source: Source::Directory }
+        Outcome { decision: self.decision(tenant, Reply::of(verdict), proven.method), source: Source::Directory }
     }
 }

@@ -85,6 +85,20 @@ pub(crate) fn tenant(id: &str) -> Tenant {
     }
 }
 
+/// Institutions that no tenant of these stories wants to be asked.
+#[derive(Debug)]
+struct Nobody;
+
+impl Institutions for Nobody {
+    fn ask<'a>(&'a self, _: &'a Arc<Tenant>, _: &'a Address, _: &'a Secret<String>) -> Answer<'a, Word> {
+        unreachable!("no tenant has ECP")
+    }
+
+    fn state(&self, _: &TenantId) -> crate::availability::IdpState {
+        unreachable!("no tenant has ECP")
+    }
+}
+
 /// Two tenants, `univ-a` and `univ-b`, with a domain each.
 pub(crate) fn config() -> Config {
     let tenants = ["univ-a", "univ-b"].map(|id| {
@@ -169,7 +183,8 @@ impl World {
     fn new(fake: Fake) -> Self {
         let fake = Arc::new(fake);
         let directory: Arc<dyn Directory> = Arc::clone(&fake) as _;
-        Self { fake, authenticator: Authenticator::with_directory(Arc::new(config()), directory, None) }
+        let authenticator = Authenticator::with(Arc::new(config()), directory, Arc::new(Nobody), None);
+        Self { fake, authenticator }
     }
 
     async fn login(&self, user: &str, password: &str, source: &str) -> Outcome {
@@ -415,7 +430,8 @@ async fn a_reload_keeps_cache_and_throttle_while_they_fit() {
     let reload = |change: &dyn Fn(&mut Config)| {
         let mut config = config();
         change(&mut config);
-        Authenticator::with_directory(Arc::new(config), Arc::clone(&world.fake) as _, Some(&world.authenticator))
+        let (fake, nobody) = (Arc::clone(&world.fake), Arc::new(Nobody));
+        Authenticator::with(Arc::new(config), fake, nobody, Some(&world.authenticator))
     };
     let kept = |next: &Authenticator| {
         (
@@ -449,5 +465,5 @@ fn an_authenticator_can_be_shared() {
 
 /// An authenticator with [`config`] and a directory that knows a few people.
 pub(crate) fn authenticator() -> Authenticator {
-    Authenticator::with_directory(Arc::new(config()), Arc::new(Fake::default()), None)
+    Authenticator::with(Arc::new(config()), Arc::new(Fake::default()), Arc::new(Nobody), None)
 }

@@ -1,4 +1,4 @@
-//! Passwords the directory has judged lately, in memory, as keyed hashes.
+//! Passwords that the directory or an institution has judged lately, in memory, as keyed hashes.
 //!
 //! Key and verifier are HMACs under a key of this process that is never written: a copy of the memory without it tells
 //! nothing that a guess could be tried on quickly. A success is believed for a while; another password than the one
@@ -8,7 +8,7 @@
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::hmac;
-use guichet_config::{Address, Secret, TenantId};
+use guichet_config::{Address, Secret, Tenant, TenantId};
 use moka::sync::Cache;
 use subtle::ConstantTimeEq;
 
@@ -85,11 +85,22 @@ impl PasswordCache {
         }
     }
 
-    /// Names an entry.
+    /// Names an entry of what the directory said.
     pub fn key(&self, tenant: Option<&TenantId>, user: &Address, protocol: Protocol) -> CacheKey {
         CacheKey(self.hmac(&[
             b"user",
             tenant.map_or("", TenantId::as_str).as_bytes(),
+            user.as_str().as_bytes(),
+            protocol.as_str().as_bytes(),
+        ]))
+    }
+
+    /// Names an entry of what the tenant's IdP said.
+    pub fn institution_key(&self, tenant: &Tenant, user: &Address, protocol: Protocol) -> CacheKey {
+        CacheKey(self.hmac(&[
+            b"institution",
+            tenant.id.as_str().as_bytes(),
+            tenant.idp.as_ref().map_or("", |idp| idp.entity_id.as_str()).as_bytes(),
             user.as_str().as_bytes(),
             protocol.as_str().as_bytes(),
         ]))

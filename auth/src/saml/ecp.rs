@@ -94,10 +94,13 @@ impl ServiceProvider {
     /// A signed AuthnRequest in an envelope, for the SOAP endpoint of an IdP.
     ///
     /// # Errors
-    /// The IdP has no such endpoint, or signing failed.
+    /// The IdP has no such endpoint, or one without TLS, or signing failed.
     pub fn ecp_request(&self, idp: &IdpMetadata, now: WallTime) -> Result<EcpRequest, SpError> {
         let fail = |message: &str| SpError { key: "saml.signing".to_owned(), message: message.to_owned() };
         let endpoint = idp.sso_soap.clone().ok_or_else(|| fail("the IdP's metadata has no ECP endpoint"))?;
+        if !is_confidential(&endpoint) {
+            return Err(fail("the IdP's ECP endpoint would take passwords without TLS"));
+        }
         let id = new_id().ok_or_else(|| fail("the system gives no random numbers"))?;
         let request = self
             .request_xml(&id, &endpoint, (PAOS_BINDING, self.ecp_url()), now)
@@ -109,6 +112,17 @@ impl ServiceProvider {
         xml::parse(&envelope).map_err(|_| fail("the request is not well-formed"))?;
         Ok(EcpRequest { id, endpoint, envelope })
     }
+}
+
+/// Whether a password may be sent there: by TLS, or without it to this very machine.
+pub(super) fn is_confidential(endpoint: &str) -> bool {
+    let Ok(url) = url::Url::parse(endpoint) else { return false };
+    let here = match url.host() {
+        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
+        Some(url::Host::Domain(_)) | None => false,
+    };
+    url.scheme() == "https" || (url.scheme() == "http" && here)
 }
 
 /// What an endpoint answered: HTTP status and body, of at most [`ANSWER_BYTES_MAX`]. `expected` names the request, and

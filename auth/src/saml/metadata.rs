@@ -26,7 +26,7 @@ use std::{
     sync::Arc,
 };
 
-use guichet_config::{Config, Federation, MetadataSource, Problem};
+use guichet_config::{Config, Federation, MetadataSource, Problem, Tenant};
 use tracing::warn;
 
 use self::document::{KNOWN_SHOWN_MAX, Rules, earlier};
@@ -36,6 +36,7 @@ pub use self::{
     dropped::Dropped,
     source::{DocumentId, Reader, documents, idps_of_tenants},
 };
+use super::ecp;
 use crate::WallTime;
 
 /// What we keep of an IdP.
@@ -222,7 +223,10 @@ impl MetadataIndex {
             let message = match self.by_entity.get(&wanted.entity_id).map(|idp| idp.trouble()) {
                 None => format!("no metadata holds the IdP \"{}\"", wanted.entity_id),
                 Some(Some(trouble)) => trouble.to_owned(),
-                Some(None) => continue,
+                Some(None) => {
+                    problems.extend(self.ecp_problem(config, tenant));
+                    continue;
+                }
             };
             let others = self.documents.values().flat_map(|held| &held.verified.others);
             let known: BTreeSet<&str> = self.by_entity.keys().chain(others).map(String::as_str).collect();
@@ -232,6 +236,17 @@ impl MetadataIndex {
             problems.push(config.problem(&key, message, hint));
         }
         problems
+    }
+
+    /// A tenant that wants its IdP to be asked about passwords, and cannot.
+    fn ecp_problem(&self, config: &Config, tenant: &Tenant) -> Option<Problem> {
+        let wanted = tenant.idp.as_ref().filter(|idp| idp.ecp.is_some())?;
+        let message = match &self.by_entity.get(&wanted.entity_id)?.sso_soap {
+            None => "the IdP's metadata has no SingleSignOnService for SOAP: it does not offer ECP",
+            Some(endpoint) if ecp::is_confidential(endpoint) => return None,
+            Some(_) => "the IdP's ECP endpoint would take passwords without TLS",
+        };
+        Some(config.problem(&format!("tenant.{}.idp.saml.ecp", tenant.id), message, None))
     }
 }
 

@@ -22,6 +22,7 @@ impl Check {
         let staff = staff_affiliations.clone().unwrap_or_default();
         let student_affiliations = self.affiliations(&student_key, &file.student_affiliations, &staff);
         let requirements = self.requirements(&format!("{key}.require"), &file.require);
+        let ecp = file.ecp.as_ref().map_or(Some(None), |ecp| self.ecp(&format!("{key}.ecp"), ecp).map(Some));
         Some(IdpOfTenant {
             entity_id: entity_id?,
             address_attributes: address_attributes?,
@@ -34,6 +35,7 @@ impl Check {
             student_affiliations: student_affiliations?,
             requirements: requirements?,
             assertion_signature_only: file.assertion_signature_only,
+            ecp: ecp?,
         })
     }
 

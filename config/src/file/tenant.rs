@@ -80,6 +80,30 @@ pub(crate) struct IdpSaml {
     /// Accept an unsigned response around a signed assertion.
     #[serde(default)]
     pub(crate) assertion_signature_only: bool,
+    /// Ask the identity provider, not the directory, about passwords of mail programs and Basic clients.
+    pub(crate) ecp: Option<Ecp>,
+}
+
+/// How an identity provider is asked about a password (SAML enhanced client or proxy).
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Ecp {
+    /// What it knows its users by.
+    #[serde(default)]
+    pub(crate) username: EcpUsername,
+    /// PEM roots for its endpoint; by default the system's.
+    pub(crate) ca: Option<String>,
+}
+
+/// The name that goes with a password.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum EcpUsername {
+    /// The address as typed.
+    #[default]
+    Address,
+    /// What stands before the `@`.
+    LocalPart,
 }
 
 /// What the identity provider calls a user, and where the directory has it.

@@ -172,6 +172,31 @@ fn a_domain_that_a_zimbra_cell_cannot_be_told_of_is_remarked() {
 }
 
 #[test]
+fn an_institution_that_judges_passwords_itself_and_a_cell_that_wants_them_are_remarked() {
+    let copy = Copy::of("fleet/fleet.toml");
+    let config = copy.load().unwrap();
+    let ecp_of = |id: &str| config.tenants[&id.parse().unwrap()].idp.as_ref().unwrap().ecp.as_ref();
+    let alice = "alice@univ-nord.example".parse().unwrap();
+    let ecp = ecp_of("univ-nord").unwrap();
+    assert_eq!((ecp.username.of(&alice), ecp.ca.is_none()), ("alice", true));
+    assert!(ecp_of("univ-sud").is_none());
+    assert_eq!(crate::EcpUsername::Address.of(&alice), "alice@univ-nord.example");
+
+    copy.edit(
+        "tenants.d/univ-sud.toml",
+        "[tenant.univ-sud.idp]",
+        "[tenant.univ-sud.idp.saml.ecp]\n[tenant.univ-sud.idp]",
+    );
+    let remarks = copy.load().unwrap().remarks;
+    let remarks: Vec<String> = remarks.iter().map(ToString::to_string).filter(|one| one.contains("ecp")).collect();
+    let [remark] = remarks.as_slice() else { panic!("{remarks:?}") };
+    assert!(
+        remark.contains("tenant.univ-sud.idp.saml.ecp: the cell beta opens to the user's password only (IMAP)"),
+        "{remark}"
+    );
+}
+
+#[test]
 fn keys_know_where_they_stand() {
     let copy = Copy::of("fleet/fleet.toml");
     let config = copy.load().unwrap();

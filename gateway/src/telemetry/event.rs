@@ -141,7 +141,12 @@ impl LoginDecided<'_> {
         };
         let label = if reason.is_empty() { decision } else { reason };
         let source = self.outcome.source.as_str();
-        let (method, protocol) = (self.method.method().as_str(), self.protocol.as_str());
+        let method = match &self.outcome.decision {
+            // What it earned, when it earned something: a password may be taken as a fallback only.
+            Decision::Allow(identity) => identity.method,
+            Decision::Deny(_) | Decision::Unavailable(_) => self.method.method(),
+        };
+        let (method, protocol) = (method.as_str(), self.protocol.as_str());
         METRICS.auth_decisions.with_label_values(&[method, protocol, label, source]).inc();
         METRICS.auth_decision_seconds.with_label_values(&[source]).observe(self.took.as_secs_f64());
         let user = self.address.map(guichet_config::Address::as_str).unwrap_or_default();

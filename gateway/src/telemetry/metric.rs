@@ -38,6 +38,9 @@ pub struct Metrics {
 
     pub auth_decisions: IntCounterVec,
     pub auth_decision_seconds: HistogramVec,
+    pub auth_ecp_answers: IntCounterVec,
+    pub auth_ecp_refusals: IntCounterVec,
+    pub auth_ecp_seconds: HistogramVec,
     pub auth_proof_refusals: IntCounterVec,
     pub session_opened: IntCounterVec,
     pub session_refused: IntCounterVec,
@@ -114,6 +117,9 @@ impl Metrics {
 
             auth_decisions: counters(&r, "guichet_auth_decisions_total", "Decisions on logins by password, certificate and token.", &["method", "protocol", "decision", "source"]),
             auth_decision_seconds: histograms(&r, "guichet_auth_decision_seconds", "Time of these decisions.", &["source"]),
+            auth_ecp_answers: counters(&r, "guichet_auth_ecp_answers_total", "Passwords that a tenant's IdP was asked about by ECP, by what it said.", &["tenant", "result"]),
+            auth_ecp_refusals: counters(&r, "guichet_auth_ecp_refusals_total", "Answers of ECP endpoints that cannot be accepted and that somebody should look at, by the check that failed.", &["kind"]),
+            auth_ecp_seconds: histograms(&r, "guichet_auth_ecp_seconds", "Time of these questions.", &["result"]),
             auth_proof_refusals: counters(&r, "guichet_auth_proof_refusals_total", "Client certificates and bearer tokens that prove nothing, by the check that failed.", &["method", "reason"]),
             session_opened: counters(&r, "guichet_session_opened_total", "Browser sessions opened.", &["method"]),
             session_refused: counters(&r, "guichet_session_refused_total", "Session cookies not accepted.", &["reason"]),

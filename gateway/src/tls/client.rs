@@ -1,4 +1,4 @@
-//! TLS towards cells and sources of metadata: always verified, one configuration per file of roots, so that sessions resume.
+//! TLS towards cells, sources of metadata and ECP endpoints: always verified, one configuration per file of roots, so that sessions resume.
 
 use std::{
     collections::HashMap,
@@ -52,6 +52,16 @@ impl ClientTls {
             match client_config(ca.as_deref()) {
                 Ok(config) => drop(all.by_roots.insert(ca.clone(), config)),
                 Err(problem) => problems.push((format!("federation.{}.source.ca", federation.name), problem)),
+            }
+        }
+        for tenant in config.tenants.values() {
+            let Some(ecp) = tenant.idp.as_ref().and_then(|idp| idp.ecp.as_ref()) else { continue };
+            if all.by_roots.contains_key(&ecp.ca) {
+                continue;
+            }
+            match client_config(ecp.ca.as_deref()) {
+                Ok(config) => drop(all.by_roots.insert(ecp.ca.clone(), config)),
+                Err(problem) => problems.push((format!("tenant.{}.idp.saml.ecp.ca", tenant.id), problem)),
             }
         }
         if problems.is_empty() { Ok(all) } else { Err(problems) }

@@ -111,6 +111,17 @@ fn the_request_is_signed_and_names_our_paos_consumer() {
     assert_eq!(signature::verify(&doc, &request.envelope, signature, content, &keys), Ok(()));
     assert_ne!(world.sp.ecp_request(&idp, NOW).unwrap().id, request.id);
     assert!(world.sp.ecp_request(&world.idp, NOW).is_err(), "an IdP without the endpoint");
+    for (endpoint, fit) in [
+        ("http://127.0.0.1:8080/ecp", true),
+        ("http://[::1]/ecp", true),
+        ("http://idp.univ-a.example/ecp", false),
+        ("http://localhost/ecp", false),
+        ("http://127.0.0.1.evil.example/ecp", false),
+        ("ftp://127.0.0.1/ecp", false),
+    ] {
+        let idp = IdpMetadata { sso_soap: Some(endpoint.to_owned()), ..world.idp.clone() };
+        assert_eq!(world.sp.ecp_request(&idp, NOW).is_ok(), fit, "{endpoint}");
+    }
 }
 
 #[test]

@@ -213,6 +213,25 @@ fn a_tenant_whose_idp_is_unknown_is_reported_at_its_line() {
         MetadataIndex::load(&config, NOW)
     };
     assert!(load("https://idp.a.example").unwrap().idp("https://idp.a.example").is_some());
+    // Whose passwords are to be asked for there, and cannot.
+    let asked = "https://idp.a.example\"\necp.username = \"local_part";
+    let problems = load(asked).unwrap_err();
+    assert_eq!((problems.len(), problems[0].key.as_str()), (1, "tenant.univ-a.idp.saml.ecp"), "{problems:?}");
+    let endpoint = |location: &str| {
+        let service = format!(
+            "<md:SingleSignOnService Binding=\"urn:oasis:names:tc:SAML:2.0:bindings:SOAP\" Location=\"{location}\"/>\
+             </md:IDPSSODescriptor>"
+        );
+        let entity = entity("https://idp.a.example", "ID=\"_e\"").replace("</md:IDPSSODescriptor>", &service);
+        put("idps.xml", &signed(&entity, "_e"));
+        load(asked)
+    };
+    let problems = endpoint("http://idp.a.example/ecp").unwrap_err();
+    assert!(problems[0].message.contains("without TLS"), "{problems:?}");
+    let index = endpoint("https://idp.a.example/ecp").unwrap();
+    let idp = index.idp("https://idp.a.example").unwrap();
+    assert_eq!(idp.sso_soap.as_deref(), Some("https://idp.a.example/ecp"));
+
     let problems = load("https://idp.b.example").unwrap_err();
     let [problem] = problems.as_slice() else { panic!("one problem expected: {problems:?}") };
     assert_eq!(problem.key, "tenant.univ-a.idp.saml.entity_id");

@@ -1,7 +1,7 @@
 //! Which institution, and which way in it offers now.
 
-use guichet_auth::availability::IdpState;
-use guichet_config::{Address, Category, Domain, FallbackPolicy, Tenant};
+use guichet_auth::availability::offers_fallback;
+use guichet_config::{Address, Domain, Tenant};
 use http::{Method, StatusCode};
 
 use super::{Form, Visit, view};
@@ -142,44 +142,5 @@ impl Visit {
     }
 }
 
-/// Whether the login page of a tenant offers the directory's password: before login the category is unknown, so one
-/// category that may is enough; the password's owner is checked again.
-pub(super) fn offers_fallback(tenant: &Tenant, state: IdpState) -> bool {
-    allows(tenant.fallback_staff, state) || allows(tenant.fallback_students, state)
-}
-
-/// Whether a user of this category may log in by fallback.
-pub(super) fn category_falls_back(tenant: &Tenant, category: Category, state: IdpState) -> bool {
-    let policy = match category {
-        Category::Staff => tenant.fallback_staff,
-        Category::Student => tenant.fallback_students,
-    };
-    allows(policy, state)
-}
-
-fn allows(policy: FallbackPolicy, state: IdpState) -> bool {
-    match policy {
-        FallbackPolicy::Off => false,
-        FallbackPolicy::Operator => state == IdpState::ForcedDown,
-        FallbackPolicy::Auto => state.offers_fallback(),
-    }
-}
-
 /// Origins in one `form-action`.
 const ORIGINS_MAX: usize = 16;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_policy_decides_by_state() {
-        use FallbackPolicy::{Auto, Off, Operator};
-        use IdpState::{Down, ForcedDown, ForcedUp, Suspect, Up};
-        for (policy, allowed) in [(Off, &[][..]), (Operator, &[ForcedDown]), (Auto, &[Down, ForcedDown])] {
-            for state in [Up, Suspect, Down, ForcedDown, ForcedUp] {
-                assert_eq!(allows(policy, state), allowed.contains(&state), "{policy:?} {state:?}");
-            }
-        }
-    }
-}

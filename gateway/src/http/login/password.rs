@@ -1,14 +1,13 @@
 //! `POST /login/password`: the directory's password, as the tenant's login or as the fallback of its IdP.
 
-use guichet_auth::{AuthMethod, Decision, DenyReason, UnavailableReason};
+use guichet_auth::{
+    AuthMethod, Decision, DenyReason, UnavailableReason,
+    availability::{category_falls_back, offers_fallback},
+};
 use guichet_config::{Secret, Tenant};
 use http::StatusCode;
 
-use super::{
-    Form, Visit,
-    chooser::{category_falls_back, offers_fallback},
-    view,
-};
+use super::{Form, Visit, view};
 use crate::http::{identity, page::Answer, target};
 
 impl Visit {
