@@ -5,7 +5,7 @@ use crate::{
     dovecot::Dovecot,
     gateway::{Gateway, HOST, Settings},
     saml,
-    simplesaml::{Login, SimpleSaml},
+    simplesaml::{Login, Manner, SimpleSaml},
     slapd::Slapd,
     webcell::WebCell,
     world::World,
@@ -91,6 +91,11 @@ impl House {
 
     /// With an IdP for `univ-a`.
     pub fn with_idp(name: &str) -> Self {
+        Self::with_idp_of(name, Manner::default())
+    }
+
+    /// The same with other manners.
+    pub fn with_idp_of(name: &str, manner: Manner) -> Self {
         let mut house = Self::new(name);
         let login = |person: Person, affiliation| Login {
             login: person.idp_login,
@@ -98,7 +103,7 @@ impl House {
             address: person.address,
             affiliation,
         };
-        house.idp = Some(SimpleSaml::start(
+        house.idp = Some(SimpleSaml::start_with(
             &house.world,
             "idp-a",
             &["univ-a.test"],
@@ -110,6 +115,7 @@ impl House {
                 login(MALLORY, "student@labo-b.test"),
                 login(GHOST, "student@univ-a.test"),
             ],
+            manner,
         ));
         house
     }

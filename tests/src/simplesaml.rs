@@ -162,6 +162,20 @@ impl SimpleSaml {
         self.daemon.signal(Signal::CONT);
     }
 
+    /// Whether it answers to passwords by ECP; as started, it does. The federation signs what it says of that now.
+    pub fn offer_ecp(&self, offered: bool) {
+        let file = self.dir.join(HOSTED);
+        let hosted = std::fs::read_to_string(&file).expect("hosted metadata");
+        let (from, to) = (format!("'saml20.ecp' => {}", !offered), format!("'saml20.ecp' => {offered}"));
+        std::fs::write(&file, hosted.replace(&from, &to)).expect("hosted metadata");
+        wait::until("its metadata of now", || {
+            let metadata = Curl::plain().try_get(&self.entity_id()).filter(|answer| answer.status == 200)?;
+            let endpoint = "SingleSignOnService Binding=\"urn:oasis:names:tc:SAML:2.0:bindings:SOAP\"";
+            (metadata.body.contains(endpoint) == offered).then_some(())
+        });
+        self.sign_metadata(&self.federation, Some(7), &self.federation_file());
+    }
+
     /// Its own log (logins, refused requests) so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.dir.join("log/simplesamlphp.log")).unwrap_or_default()
@@ -267,7 +281,7 @@ $metadata['__DYNAMIC:1__'] = [
     'saml20.sign.response' => {sign_response}, 'saml20.sign.assertion' => {sign_assertion},
     'assertion.encryption' => {encrypt},
     'SingleSignOnServiceBinding' => [{redirect}'urn:oasis:names:tc:SAML:2.0:bindings:HTTP-POST'],
-    'redirect.validate' => true, 'validate.authnrequest' => true,
+    'redirect.validate' => true, 'validate.authnrequest' => true, 'saml20.ecp' => true,
 "
     )
 }
