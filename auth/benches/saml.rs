@@ -153,6 +153,9 @@ fn consumer(criterion: &mut Criterion) {
         signing: files(dir.path(), "signing", &signing),
         encryption: vec![files(dir.path(), "encryption", &encryption)],
         clock_skew: Duration::from_secs(180),
+        signing_next: None,
+        decryption_only: vec![],
+        publication: guichet_config::Publication::default(),
     };
     let sp = ServiceProvider::from_parts("https://mail.example", &settings).unwrap();
     let idp = IdpMetadata {
@@ -165,7 +168,7 @@ fn consumer(criterion: &mut Criterion) {
     let expected = response::Expected {
         idp: &idp,
         request_id: "_q",
-        acs_url: sp.acs_url(),
+        acs_url: ACS,
         tenant: &tenant,
         clock_skew: Duration::from_secs(180),
         now: NOW,

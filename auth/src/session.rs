@@ -108,6 +108,8 @@ pub struct PendingLogin {
     pub request_id: String,
     /// Tenant it was made for.
     pub tenant: TenantId,
+    /// Hostname on which it began; the Response comes back there.
+    pub host: String,
     /// Path and query on our host to go to afterwards; sealed as `/` when longer than [`PendingLogin::TARGET_BYTES_MAX`].
     pub target: String,
     /// Made then; good for ten minutes.
@@ -134,7 +136,7 @@ impl PendingLogin {
     /// How long the IdP's page may take.
     pub const LIFETIME: Duration = Duration::from_secs(10 * 60);
 
-    /// Longest target that is kept, so that the cookie stays below 1 KiB.
+    /// Longest target that is kept, so that the cookie stays below 1.5 KiB.
     pub const TARGET_BYTES_MAX: usize = 384;
 }
 
@@ -242,6 +244,7 @@ impl Sealer {
                 pending.handle.clone(),
                 pending.request_id.clone(),
                 pending.tenant.as_str().to_owned(),
+                pending.host.clone(),
                 target.to_owned(),
                 pending.issued.0,
                 pending.test,
@@ -269,13 +272,13 @@ impl Sealer {
     /// # Errors
     /// Foreign or ended.
     pub fn open_pending(&self, cookie: &str, now: WallTime) -> Result<PendingLogin, SealError> {
-        let PendingWire(handle, request_id, tenant, target, issued, test) = self.open(Kind::Pending, cookie)?;
+        let PendingWire(handle, request_id, tenant, host, target, issued, test) = self.open(Kind::Pending, cookie)?;
         let tenant = tenant.parse().map_err(|_| SealError::Foreign)?;
         let issued = WallTime(issued);
         if now >= issued.plus(PendingLogin::LIFETIME) {
             return Err(SealError::Ended);
         }
-        Ok(PendingLogin { handle, request_id, tenant, target, issued, test })
+        Ok(PendingLogin { handle, request_id, tenant, host, target, issued, test })
     }
 
     fn seal<T: Serialize>(&self, kind: Kind, value: &T) -> String {
@@ -326,7 +329,7 @@ impl Kind {
     fn context(self) -> &'static str {
         match self {
             Self::Session => "guichet session 1",
-            Self::Pending => "guichet pending login 2",
+            Self::Pending => "guichet pending login 3",
             Self::TestTicket => "guichet test ticket 1",
         }
     }
@@ -336,9 +339,9 @@ impl Kind {
 #[derive(Serialize, serde::Deserialize)]
 struct SessionWire(String, String, String, String, Option<String>, String, u64, u64, u64);
 
-/// handle, request, tenant, target, issued, test.
+/// handle, request, tenant, host, target, issued, test.
 #[derive(Serialize, serde::Deserialize)]
-struct PendingWire(String, String, String, String, u64, bool);
+struct PendingWire(String, String, String, String, String, u64, bool);
 
 /// tenant, issued.
 #[derive(Serialize, serde::Deserialize)]
@@ -380,7 +383,7 @@ const RENEW_AFTER: Duration = Duration::from_secs(5 * 60);
 const SALT_BYTES: usize = 16;
 
 /// Longer values are not looked at: what we seal stays below.
-const COOKIE_BYTES_MAX: usize = 1024;
+const COOKIE_BYTES_MAX: usize = 1536;
 
 /// Sessions kept open: under a KiB each.
 const OPENED_MAX: u64 = 16_384;

@@ -5,10 +5,12 @@ mod cells;
 mod directory;
 mod ecp;
 mod files;
+mod hosts;
 mod idp;
 mod listeners;
 mod network;
 mod proofs;
+mod publication;
 mod server;
 mod setup;
 mod tenants;
@@ -140,11 +142,13 @@ impl Check {
         }
         let mut domains = HashMap::new();
         self.domains(&main.tenant, &mut domains);
+        let hosts = public.as_ref().map(|public| self.hosts(public, &main.tenant));
         self.idps(&main);
         let directory = self.directory(&main.directory, &domains);
         Some(Config {
             node: node?,
             public: public?,
+            hosts: hosts?,
             management: management?,
             log: log?,
             listeners: listeners?,

@@ -2,7 +2,9 @@
 
 mod bearer;
 mod cell;
+mod host;
 mod listener;
+mod publication;
 mod setup;
 
 use std::{
@@ -17,7 +19,9 @@ use ipnet::IpNet;
 
 pub use bearer::*;
 pub use cell::*;
+pub use host::*;
 pub use listener::*;
+pub use publication::*;
 pub use setup::*;
 
 use crate::{Address, AttributeName, CellId, Domain, IdentifierSyntax, Place, Problem, Secret, TenantId};
@@ -29,6 +33,8 @@ pub struct Config {
     pub node: Node,
     /// What users reach.
     pub public: Public,
+    /// The names by which browsers reach it.
+    pub hosts: Hosts,
     /// Where operators reach the node.
     pub management: Management,
     /// Log output.
@@ -241,10 +247,16 @@ pub struct ServiceProvider {
     pub entity_id: String,
     /// Signs requests.
     pub signing: CertificateFiles,
+    /// Will sign requests next: published already.
+    pub signing_next: Option<CertificateFiles>,
     /// Decrypt assertions, newest first; all are tried.
     pub encryption: Vec<CertificateFiles>,
+    /// Decrypt assertions, too, and are not published.
+    pub decryption_only: Vec<CertificateFiles>,
     /// Clock difference allowed to an IdP.
     pub clock_skew: Duration,
+    /// What its metadata says to people.
+    pub publication: Publication,
 }
 
 /// `[federation.NAME]`

@@ -25,7 +25,7 @@ pub(crate) use directory::{Directory, Embedded, Ldap, Status, User, UsersFile};
 pub(crate) use listener::{
     ClientCa, DataLines, Listeners, MailTls, Mechanism, PlainListener, ProxyProtocol, RelayListener,
 };
-pub(crate) use saml::{Federation, Keep, MetadataSource, Saml};
+pub(crate) use saml::{Contact, Federation, Keep, MetadataSource, Saml};
 pub(crate) use server::{Availability, Dns, Limits, Log, LogFormat, Management, Node, Public, Session, TlsProfile};
 pub(crate) use setup::Setup;
 pub(crate) use tenant::{Ecp, EcpUsername, FallbackPolicy, Forced, IdpIdentifier, IdpSaml, Tenant, Text};

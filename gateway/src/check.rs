@@ -1,7 +1,7 @@
 //! What the files alone cannot tell: do certificates, keys, roots and metadata work? `guichet check`, `guichet run` and a
 //! reload all come through here, before anything is changed.
 
-use std::{net::SocketAddr, path::Path, sync::Arc};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use guichet_auth::{
     WallTime,
@@ -43,7 +43,7 @@ pub struct Loaded {
 /// # Errors
 /// Every problem found, in file and line order.
 pub fn load(path: &Path, now: WallTime) -> Result<Loaded, Report> {
-    let config = Arc::new(guichet_config::load(path)?);
+    let mut config = guichet_config::load(path)?;
     let mut problems = Vec::new();
     let mut note = |key: &str, message: String| {
         problems.push(Problem { place: place(&config, path, key), key: key.to_owned(), message, hint: None })
@@ -76,6 +76,11 @@ pub fn load(path: &Path, now: WallTime) -> Result<Loaded, Report> {
         }
         None => None,
     };
+    let found = remarks(&config, certificates.as_ref(), sp.as_deref(), now);
+    let mut found: Vec<_> = found.into_iter().map(|(key, message)| config.problem(&key, message, None)).collect();
+    config.remarks.append(&mut found);
+    config.remarks.sort();
+    let config = Arc::new(config);
     let idps = MetadataIndex::load(&config, now).map_err(|all| problems.extend(all)).ok();
     let issuers = Issuers::load(&config).map_err(|all| problems.extend(all)).ok();
 
@@ -97,6 +102,38 @@ pub fn load(path: &Path, now: WallTime) -> Result<Loaded, Report> {
             Err(Report { problems })
         }
     }
+}
+
+/// What works and may still not be meant: hostnames without a certificate, certificates of ours in the SAML metadata that
+/// end. By their key in the configuration.
+fn remarks(
+    config: &Config,
+    certificates: Option<&Certificates>,
+    sp: Option<&ServiceProvider>,
+    now: WallTime,
+) -> Vec<(String, String)> {
+    let mut remarks = Vec::new();
+    if let Some(certificates) = certificates {
+        for host in config.hosts.all().filter(|host| !certificates.holds(&host.hostname)) {
+            let tenant =
+                host.tenant.as_ref().map_or("public.hostname".to_owned(), |id| format!("tenant.{id}.hostnames"));
+            let message = format!("no certificate holds {}: browsers will refuse to go there", host.hostname);
+            remarks.push((tenant, message));
+        }
+    }
+    for certificate in sp.map(ServiceProvider::certificates).unwrap_or_default() {
+        let not_after = certificate.not_after;
+        let ended = not_after <= now;
+        if ended || not_after < now.plus(CERTIFICATE_WARNED) {
+            let end = if ended { "has ended" } else { "ends soon" };
+            let days = if ended { now.since(not_after) } else { not_after.since(now) }.as_secs() / 86400;
+            let when = if ended { format!("{days} days ago") } else { format!("in {days} days") };
+            let message =
+                format!("this certificate {end} ({when}), and some identity providers mind: replace the pair");
+            remarks.push((certificate.key.clone(), message));
+        }
+    }
+    remarks
 }
 
 /// Source addresses of cells that nothing on this machine can come from.
@@ -129,6 +166,9 @@ fn place(config: &Config, path: &Path, key: &str) -> Place {
         }
     }
 }
+
+/// Registries and institutions take weeks to follow a change of keys.
+pub(crate) const CERTIFICATE_WARNED: Duration = Duration::from_secs(60 * 86400);
 
 /// What differs between two configurations, in words for the log line of a reload.
 pub fn difference(before: &Config, after: &Config) -> String {

@@ -54,7 +54,7 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: ctl::Command,
     },
-    /// Look into SAML without a running node: why a Response was refused.
+    /// SAML without a running node: why a Response was refused, and our own metadata.
     #[command(after_help = "Example:\n  guichet saml inspect response.txt -c /etc/guichet/guichet.toml")]
     Saml {
         #[command(subcommand)]
@@ -141,12 +141,21 @@ pub(crate) fn dns(path: &Path, json: bool) -> ExitCode {
 }
 
 pub(crate) fn saml(command: &saml::Command) -> ExitCode {
-    let saml::Command::Inspect { response, config, tenant, at, json } = command;
-    match saml::inspect(response, config, tenant.as_deref(), *at, SystemClock.now()) {
-        Ok(seen) => {
-            print(&if *json { format!("{:#}\n", saml::as_json(&seen)) } else { saml::text(&seen) });
-            if seen.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let now = SystemClock.now();
+    let told = match command {
+        saml::Command::Inspect { response, config, tenant, at, json } => {
+            saml::inspect(response, config, tenant.as_deref(), *at, now).map(|seen| {
+                print(&if *json { format!("{:#}\n", saml::as_json(&seen)) } else { saml::text(&seen) });
+                if seen.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            })
         }
+        saml::Command::Metadata { config } => saml::metadata(config, now).map(|document| {
+            print(&document);
+            ExitCode::SUCCESS
+        }),
+    };
+    match told {
+        Ok(code) => code,
         Err(saml::InspectError::Config(report)) => refuse_config(&report),
         Err(error) => usage(&error.to_string()),
     }

@@ -8,7 +8,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use guichet_auth::{
     WallTime,
     availability::{IdpState, Probe},
-    saml::Binding,
+    saml::{Binding, acs_url},
 };
 use guichet_config::TenantId;
 use tokio::{sync::Semaphore, task::AbortHandle};
@@ -121,7 +121,8 @@ impl Prober {
         // Our own gap is no evidence against the IdP.
         let (Some(idp), Some(sp)) = (idp, snapshot.sp.clone()) else { return Ok(()) };
         let now = self.app.clock.now();
-        let made = tokio::task::spawn_blocking(move || sp.authn_request(&idp, RELAY_STATE, now)).await;
+        let acs_url = acs_url(&snapshot.config.hosts.public().origin);
+        let made = tokio::task::spawn_blocking(move || sp.authn_request(&idp, &acs_url, RELAY_STATE, now)).await;
         let Ok(Ok(outgoing)) = made else { return Ok(()) };
         let request = match outgoing.binding {
             Binding::Redirect { url } => self.client.get(url),

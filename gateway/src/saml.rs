@@ -45,9 +45,17 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Print our own metadata, as a node with this configuration serves it at /saml/metadata: for a federation's registry.
+    #[command(after_help = "Example:\n  guichet saml metadata -c /etc/guichet/guichet.toml > sp.xml\n\n\
+                            Exits with 78 after a list of all problems when the configuration cannot be used.")]
+    Metadata {
+        /// The configuration file.
+        #[arg(short, long, value_name = "FILE")]
+        config: PathBuf,
+    },
 }
 
-/// Why nothing could be inspected.
+/// Why nothing could be told.
 #[derive(Debug, thiserror::Error)]
 pub enum InspectError {
     /// The configuration cannot be used.
@@ -89,6 +97,18 @@ pub fn inspect(
     let clock_skew = loaded.config.saml.as_ref().map_or(Duration::ZERO, |saml| saml.clock_skew);
     let metadata = |entity_id: &str| loaded.idps.idp(entity_id);
     Ok(saml::inspect(&file, sp, &wanted, &metadata, clock_skew, at.unwrap_or(now)))
+}
+
+/// Our own metadata for the configuration at `config`.
+///
+/// # Errors
+/// The configuration cannot be used, or has no `[saml]`.
+pub fn metadata(config: &Path, now: WallTime) -> Result<String, InspectError> {
+    let loaded = check::load(config, now).map_err(InspectError::Config)?;
+    match loaded.sp {
+        Some(sp) => Ok(sp.metadata_xml().to_owned()),
+        None => Err(InspectError::Usage("the configuration has no [saml]".to_owned())),
+    }
 }
 
 /// For people.

@@ -38,6 +38,9 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
         signing: files.clone(),
         encryption: vec![files],
         clock_skew: Duration::from_secs(180),
+        signing_next: None,
+        decryption_only: vec![],
+        publication: guichet_config::Publication::default(),
     };
     let sp = ServiceProvider::from_parts("https://mail.example", &settings).unwrap();
     let _ = std::fs::remove_dir_all(&dir);
@@ -54,11 +57,10 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
         cell: "one".parse().unwrap(),
         category: Category::Student,
         idp: Some(IdpOfTenant {
-            entity_id: IDP.to_owned(),
-            address_attributes: vec![MAIL.to_owned()],
-            affiliation_attribute: MAIL.to_owned(),
+            address_attributes: vec![MAIL.parse().unwrap()],
+            affiliation_attributes: vec![MAIL.parse().unwrap()],
             assertion_signature_only: true,
-            ecp: None,
+            ..IdpOfTenant::new(IDP)
         }),
         fallback_staff: FallbackPolicy::Off,
         fallback_students: FallbackPolicy::Off,
@@ -71,13 +73,7 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let World { sp, idp, tenant } = &*WORLD;
     let now = WallTime(1_795_478_400_000);
-    let expected = Expected {
-        idp,
-        request_id: "_q",
-        acs_url: sp.acs_url(),
-        tenant,
-        clock_skew: Duration::from_secs(180),
-        now,
-    };
+    let clock_skew = Duration::from_secs(180);
+    let expected = Expected { idp, request_id: "_q", acs_url: "https://mail.example/saml/acs", tenant, clock_skew, now };
     properties::unsigned_response(data, sp, &expected);
 });

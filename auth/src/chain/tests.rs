@@ -114,6 +114,7 @@ pub(crate) fn config() -> Config {
             certificates: "tls".into(),
             tls_profile: guichet_config::TlsProfile::Anssi,
         },
+        hosts: guichet_config::Hosts::new("mail.example", "https://mail.example", Vec::new()),
         management: guichet_config::Management {
             bind: ([127, 0, 0, 1], 0).into(),
             token: Secret::default(),

@@ -153,6 +153,12 @@ pub(super) fn claimed_request(text: &str) -> Option<String> {
     xml::attribute(&doc, doc.document_element()?, "InResponseTo").map(str::to_owned)
 }
 
+/// The endpoint that a text says it was sent to. Nothing vouches for it.
+pub(super) fn claimed_destination(text: &str) -> Option<String> {
+    let doc = parse(text).ok()?;
+    xml::attribute(&doc, doc.document_element()?, "Destination").map(str::to_owned)
+}
+
 /// A document with a bounded number of nodes: each but the text between them starts with its own `<`.
 fn parse(text: &str) -> Result<Document<'_>, Refusal> {
     if text.bytes().filter(|byte| *byte == b'<').count() > TAGS_MAX {

@@ -41,7 +41,7 @@ pub enum Check {
     AssertionIssuer,
     /// The IdP says Success.
     Status,
-    /// Destination is our assertion consumer service.
+    /// Destination is our assertion consumer service of the host.
     Destination,
     /// The answered request.
     InResponseTo,
@@ -212,13 +212,11 @@ pub fn inspect(
     seen.idp = Some(idp.entity_id.clone());
     seen.tenant = Some(tenant.id.clone());
     let request = envelope::claimed_request(&text).unwrap_or_default();
-    check(
-        &text,
-        sp,
-        &Expected { idp: &idp, request_id: &request, acs_url: sp.acs_url(), tenant, clock_skew, now },
-        &mut seen,
-        |_, _| (),
-    );
+    let destination = envelope::claimed_destination(&text);
+    let acs_url = destination.as_deref().and_then(|url| sp.acs_urls().find(|own| *own == url));
+    let acs_url = acs_url.or_else(|| sp.acs_urls().next()).unwrap_or_default();
+    let expected = Expected { idp: &idp, request_id: &request, acs_url, tenant, clock_skew, now };
+    check(&text, sp, &expected, &mut seen, |_, _| ());
     seen
 }
 

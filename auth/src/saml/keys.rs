@@ -13,6 +13,8 @@ use bergshamra_keys::{Key, KeyData, KeyUsage, KeysManager};
 use guichet_config::CertificateFiles;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
+use crate::WallTime;
+
 /// A private key with the certificate we publish for it.
 pub(super) struct OurKey {
     /// DER.
@@ -20,6 +22,7 @@ pub(super) struct OurKey {
     /// The private key, as bergshamra takes it.
     pub(super) manager: KeysManager,
     pair: Pair,
+    not_after: WallTime,
 }
 
 enum Pair {
@@ -59,7 +62,13 @@ impl OurKey {
             .map_err(|_| ("key_file", "the key cannot be used".to_owned()))?;
         let mut manager = KeysManager::new();
         manager.add_key(Key::new(data, KeyUsage::Any));
-        Ok(Self { certificate, manager, pair })
+        let not_after = not_after_of(&certificate).unwrap_or_default();
+        Ok(Self { certificate, manager, pair, not_after })
+    }
+
+    /// End of the certificate's validity.
+    pub(super) fn not_after(&self) -> WallTime {
+        self.not_after
     }
 
     /// The key that opens what was encrypted for the certificate; only RSA can be asked to. It opens something once, so
@@ -132,6 +141,13 @@ fn read_certificate(path: &Path) -> Result<Vec<u8>, String> {
 fn public_key_of(certificate: &[u8]) -> Option<Vec<u8>> {
     let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
     Some(certificate.public_key().subject_public_key.data.to_vec())
+}
+
+/// A certificate of before 1970 has ended, too.
+fn not_after_of(certificate: &[u8]) -> Option<WallTime> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    let seconds = u64::try_from(certificate.validity().not_after.timestamp()).ok()?;
+    Some(WallTime(seconds.saturating_mul(1000)))
 }
 
 const RSA_BYTES_MIN: usize = 256;

@@ -18,14 +18,16 @@ pub mod request;
 pub mod response;
 mod signature;
 mod soap;
+mod sp_metadata;
 mod xml;
 
 pub use attributes::{Identifier, Subject};
 pub use error_url::{ErrorCode, ErrorReport, fill as fill_error_url};
 pub use inspect::{Check, Inspection, Outcome, Rehearsal, inspect, rehearse};
 pub use metadata::{DocumentId, Held, IdpMetadata, MetadataError, MetadataIndex, Verified};
-pub use request::{Binding, Outgoing, ServiceProvider, SpError};
+pub use request::{Binding, Outgoing, OwnCertificate, ServiceProvider, SpError};
 pub use response::{Expected, Login, Refusal};
+pub use sp_metadata::acs_url;
 
 #[cfg(test)]
 #[path = "tests/minter.rs"]

@@ -1,7 +1,7 @@
-//! What we send: SP metadata, AuthnRequest.
+//! Our side, and what it sends: AuthnRequest. [`super::sp_metadata`] is what we publish.
 //!
 //! `samael` gives the types and their serialisation; it leaves text unescaped in places, so what goes in is escaped here,
-//! and it knows neither `alg:` extensions nor a place for our signature, so both are put into its output at fixed marks.
+//! and it has no place for our signature, which is put into its output at a fixed mark.
 
 use std::io::Write as _;
 
@@ -13,28 +13,41 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bergshamra_core::algorithm as alg;
 use guichet_config::Config;
 use samael::{
-    key_info::{KeyInfo, X509Data},
-    metadata::{
-        AttributeConsumingService, EncryptionMethod, EntityDescriptor, HTTP_POST_BINDING, IndexedEndpoint,
-        KeyDescriptor, LocalizedName, NameIdFormat, RequestedAttribute, SpSsoDescriptor,
-    },
+    metadata::{HTTP_POST_BINDING, NameIdFormat},
     schema::{AuthnRequest, Issuer, NameIdPolicy},
     traits::ToXml as _,
 };
 use url::form_urlencoded;
 
-use super::{IdpMetadata, keys::OurKey, xml};
+use super::{
+    IdpMetadata,
+    keys::OurKey,
+    sp_metadata::{Content, Requested, acs_url, ecp_url},
+    xml,
+};
 use crate::WallTime;
 
 /// Our side: entityID, endpoints and keys, ready to use.
 #[derive(Debug)]
 pub struct ServiceProvider {
     entity_id: String,
-    acs_url: String,
+    acs_urls: Vec<String>,
     ecp_url: String,
     metadata: String,
     signing: OurKey,
     decryption: DecryptionKeys,
+    certificates: Vec<OwnCertificate>,
+}
+
+/// A certificate of a key that we publish.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnCertificate {
+    /// What the key is for: `signing`, `signing_next` or `encryption`.
+    pub role: &'static str,
+    /// Key path in the configuration.
+    pub key: String,
+    /// End of its validity. No IdP should mind, and some do.
+    pub not_after: WallTime,
 }
 
 /// Newest first; never printed.
@@ -93,36 +106,76 @@ impl ServiceProvider {
             key: "saml".to_owned(),
             message: "a tenant has an IdP, so this table is needed".to_owned(),
         })?;
-        Self::from_parts(&config.public.origin, saml)
+        let origins = config.hosts.all().map(|host| host.origin.clone()).collect();
+        let requested = Requested::of(config.tenants.values().map(|tenant| &**tenant));
+        Self::assemble(origins, &requested, saml)
     }
 
-    /// As [`Self::new`], from the public origin and `[saml]` alone.
+    /// As [`Self::new`], from one origin and `[saml]` alone: nothing is known of tenants.
     ///
     /// # Errors
     /// A key cannot be used.
     pub fn from_parts(origin: &str, saml: &guichet_config::ServiceProvider) -> Result<Self, SpError> {
+        Self::assemble(vec![origin.to_owned()], &Requested::default(), saml)
+    }
+
+    fn assemble(
+        origins: Vec<String>,
+        requested: &Requested,
+        saml: &guichet_config::ServiceProvider,
+    ) -> Result<Self, SpError> {
         let fail = |key: &str, message: String| SpError { key: format!("saml.{key}"), message };
         kryptering::initialize_backend().map_err(|error| fail("signing", error.to_string()))?;
-        let signing =
-            OurKey::read(&saml.signing).map_err(|(part, message)| fail(&format!("signing.{part}"), message))?;
-        let mut encryption = Vec::with_capacity(saml.encryption.len());
-        let mut decryption = Vec::with_capacity(saml.encryption.len());
-        for (index, files) in saml.encryption.iter().enumerate() {
-            let path = format!("encryption[{index}]");
-            let key = OurKey::read(files).map_err(|(part, message)| fail(&format!("{path}.{part}"), message))?;
+        let read =
+            |path: &str, files| OurKey::read(files).map_err(|(part, message)| fail(&format!("{path}.{part}"), message));
+        let signing = read("signing", &saml.signing)?;
+        let next = saml.signing_next.as_ref().map(|files| read("signing_next", files)).transpose()?;
+        let mut decryption = Vec::with_capacity(saml.encryption.len() + saml.decryption_only.len());
+        let mut opening = |path: &str, files| {
+            let key = read(path, files)?;
             let opener = key.decryption_key().ok_or_else(|| {
                 fail(&format!("{path}.key_file"), "assertions are encrypted for RSA keys only".to_owned())
             })?;
             decryption.push(opener);
-            encryption.push(key);
+            Ok(key)
+        };
+        let mut encryption = Vec::with_capacity(saml.encryption.len());
+        for (index, files) in saml.encryption.iter().enumerate() {
+            let path = format!("encryption[{index}]");
+            encryption.push((opening(&path, files)?, path));
         }
-        let acs_url = format!("{origin}/saml/acs");
-        let ecp_url = format!("{origin}/saml/ecp");
-        let consumers = [(HTTP_POST_BINDING, acs_url.as_str()), (PAOS_BINDING, ecp_url.as_str())];
-        let metadata = sp_metadata(&saml.entity_id, &consumers, &signing, &encryption)
-            .map_err(|error| fail("entity_id", format!("the metadata cannot be written: {error}")))?;
-        let decryption = DecryptionKeys(decryption);
-        Ok(Self { entity_id: saml.entity_id.clone(), acs_url, ecp_url, metadata, signing, decryption })
+        for (index, files) in saml.decryption_only.iter().enumerate() {
+            opening(&format!("decryption_only[{index}]"), files)?;
+        }
+
+        let metadata = Content {
+            entity_id: &saml.entity_id,
+            origins: &origins,
+            signing: &[Some(&signing), next.as_ref()].into_iter().flatten().map(certificate).collect::<Vec<_>>(),
+            encryption: &encryption.iter().map(|(key, _)| certificate(key)).collect::<Vec<_>>(),
+            requested,
+            publication: &saml.publication,
+        }
+        .document()
+        .map_err(|_| fail("entity_id", "a name cannot be written in XML".to_owned()))?;
+        let published = [("signing", "signing".to_owned(), Some(&signing))]
+            .into_iter()
+            .chain([("signing_next", "signing_next".to_owned(), next.as_ref())])
+            .chain(encryption.iter().map(|(key, path)| ("encryption", path.clone(), Some(key))));
+        let certificates = published
+            .filter_map(|(role, path, key)| {
+                Some(OwnCertificate { role, key: format!("saml.{path}.certificate"), not_after: key?.not_after() })
+            })
+            .collect();
+        Ok(Self {
+            entity_id: saml.entity_id.clone(),
+            acs_urls: origins.iter().map(|origin| acs_url(origin)).collect(),
+            ecp_url: origins.first().map(|origin| ecp_url(origin)).unwrap_or_default(),
+            metadata,
+            signing,
+            decryption: DecryptionKeys(decryption),
+            certificates,
+        })
     }
 
     /// entityID.
@@ -130,9 +183,9 @@ impl ServiceProvider {
         &self.entity_id
     }
 
-    /// Assertion consumer service URL: `{origin}/saml/acs`.
-    pub fn acs_url(&self) -> &str {
-        &self.acs_url
+    /// Assertion consumer services of our hosts, that of the public one first.
+    pub fn acs_urls(&self) -> impl Iterator<Item = &str> {
+        self.acs_urls.iter().map(String::as_str)
     }
 
     /// Assertion consumer service of the PAOS binding: `{origin}/saml/ecp`. It names us in what an IdP signs for
@@ -141,8 +194,12 @@ impl ServiceProvider {
         &self.ecp_url
     }
 
-    /// The SP metadata document, the same bytes for the same configuration. Unsigned and without `validUntil`: a
-    /// federation's registry copies it once and signs its own file.
+    /// The certificates that the metadata holds.
+    pub fn certificates(&self) -> &[OwnCertificate] {
+        &self.certificates
+    }
+
+    /// The SP metadata document, the same bytes for the same configuration.
     pub fn metadata_xml(&self) -> &str {
         &self.metadata
     }
@@ -151,11 +208,18 @@ impl ServiceProvider {
         &self.decryption.0
     }
 
-    /// A signed AuthnRequest for an IdP: HTTP-Redirect, or HTTP-POST where the IdP has only that.
+    /// A signed AuthnRequest for an IdP: HTTP-Redirect, or HTTP-POST where the IdP has only that. `acs_url` is the
+    /// assertion consumer service of the host on which the login begins.
     ///
     /// # Errors
     /// The IdP has neither endpoint, or signing failed.
-    pub fn authn_request(&self, idp: &IdpMetadata, relay_state: &str, now: WallTime) -> Result<Outgoing, SpError> {
+    pub fn authn_request(
+        &self,
+        idp: &IdpMetadata,
+        acs_url: &str,
+        relay_state: &str,
+        now: WallTime,
+    ) -> Result<Outgoing, SpError> {
         let fail = |message: &str| SpError { key: "saml.signing".to_owned(), message: message.to_owned() };
         let id = new_id().ok_or_else(|| fail("the system gives no random numbers"))?;
         let (destination, redirect) = match (&idp.sso_redirect, &idp.sso_post) {
@@ -163,7 +227,7 @@ impl ServiceProvider {
             (None, Some(url)) => (url, false),
             (None, None) => return Err(fail("the IdP's metadata has no SingleSignOnService we can use")),
         };
-        let consumer = (HTTP_POST_BINDING, self.acs_url.as_str());
+        let consumer = (HTTP_POST_BINDING, acs_url);
         let request = self.request_xml(&id, destination, consumer, now).map_err(|error| fail(&error.to_string()))?;
         let binding = if redirect {
             Binding::Redirect { url: self.redirect_url(destination, &request, relay_state).map_err(fail)? }
@@ -236,6 +300,10 @@ impl ServiceProvider {
     }
 }
 
+fn certificate(key: &OurKey) -> &[u8] {
+    &key.certificate
+}
+
 /// An empty signature over the element `id`, to be filled by bergshamra.
 fn signature_template(id: &str, algorithm: &str, certificate: &[u8]) -> String {
     let certificate = BASE64_STANDARD.encode(certificate);
@@ -260,104 +328,8 @@ pub(super) fn new_id() -> Option<String> {
     Some(bytes.iter().fold("_".to_owned(), |id, byte| id + &format!("{byte:02x}")))
 }
 
-fn sp_metadata(
-    entity_id: &str,
-    consumers: &[(&str, &str)],
-    signing: &OurKey,
-    encryption: &[OurKey],
-) -> Result<String, Box<dyn std::error::Error>> {
-    let mut key_descriptors = vec![key_descriptor("signing", signing, None)];
-    for key in encryption {
-        let methods = ENCRYPTION_METHODS.map(|algorithm| EncryptionMethod { algorithm: algorithm.to_owned() });
-        key_descriptors.push(key_descriptor("encryption", key, Some(methods.to_vec())));
-    }
-    let text = |lang: &str, value: &str| LocalizedName { lang: Some(lang.to_owned()), value: xml::escape(value) };
-    let descriptor = EntityDescriptor {
-        entity_id: Some(entity_id.to_owned()),
-        sp_sso_descriptors: Some(vec![SpSsoDescriptor {
-            protocol_support_enumeration: Some(xml::SAMLP.to_owned()),
-            authn_requests_signed: Some(true),
-            want_assertions_signed: Some(false),
-            key_descriptors: Some(key_descriptors),
-            name_id_formats: Some(vec![NameIdFormat::TransientNameIDFormat.value().to_owned()]),
-            assertion_consumer_services: consumers.iter().zip(0..).map(consumer).collect(),
-            attribute_consuming_services: Some(vec![AttributeConsumingService {
-                index: 0,
-                is_default: Some(true),
-                service_names: vec![text("en", "Mail"), text("fr", "Messagerie")],
-                service_descriptions: None,
-                request_attributes: REQUESTED_ATTRIBUTES.iter().map(requested).collect(),
-            }]),
-            ..SpSsoDescriptor::default()
-        }]),
-        ..EntityDescriptor::default()
-    };
-    let written = descriptor.to_string()?;
-    // SAML V2.0 Metadata Profile for Algorithm Support: samael has no type for it.
-    let mark = "<md:SPSSODescriptor";
-    let with_algorithms = written.replacen(mark, &format!("{}{mark}", algorithm_extensions()), 1);
-    xml::parse(&with_algorithms).map_err(|_| "the document is not well-formed")?;
-    Ok(with_algorithms)
-}
-
-/// Binding, location and index of an assertion consumer service; the first is the default.
-fn consumer(((binding, location), index): (&(&str, &str), usize)) -> IndexedEndpoint {
-    IndexedEndpoint {
-        binding: (*binding).to_owned(),
-        location: (*location).to_owned(),
-        index,
-        is_default: (index == 0).then_some(true),
-        ..IndexedEndpoint::default()
-    }
-}
-
-fn algorithm_extensions() -> String {
-    let digests = DIGESTS.map(|uri| format!("<alg:DigestMethod Algorithm=\"{uri}\"/>")).concat();
-    let signatures = SIGNATURES.map(|uri| format!("<alg:SigningMethod Algorithm=\"{uri}\"/>")).concat();
-    format!(
-        "<md:Extensions xmlns:alg=\"urn:oasis:names:tc:SAML:metadata:algsupport\">{digests}{signatures}</md:Extensions>"
-    )
-}
-
-fn key_descriptor(usage: &str, key: &OurKey, methods: Option<Vec<EncryptionMethod>>) -> KeyDescriptor {
-    KeyDescriptor {
-        key_use: Some(usage.to_owned()),
-        key_info: KeyInfo {
-            id: None,
-            x509_data: Some(X509Data { certificates: vec![BASE64_STANDARD.encode(&key.certificate)] }),
-        },
-        encryption_methods: methods,
-    }
-}
-
-fn requested((name, friendly, required): &(&str, &str, bool)) -> RequestedAttribute {
-    RequestedAttribute {
-        friendly_name: Some((*friendly).to_owned()),
-        name: (*name).to_owned(),
-        name_format: Some("urn:oasis:names:tc:SAML:2.0:attrname-format:uri".to_owned()),
-        values: None,
-        is_required: Some(*required),
-    }
-}
-
 /// Profile saml-ecp v2.0 §2.3.2.
 pub(super) const PAOS_BINDING: &str = "urn:oasis:names:tc:SAML:2.0:bindings:PAOS";
-
-/// In order of preference; IdPs such as Shibboleth take the first they know. CBC stays for old products, and is accepted
-/// under a valid signature only.
-const ENCRYPTION_METHODS: [&str; 4] = [alg::AES256_GCM, alg::AES128_GCM, alg::RSA_OAEP, alg::AES128_CBC];
-
-const DIGESTS: [&str; 3] = [alg::SHA256, alg::SHA384, alg::SHA512];
-const SIGNATURES: [&str; 4] = [alg::RSA_SHA256, alg::RSA_SHA512, alg::ECDSA_SHA256, alg::ECDSA_SHA384];
-
-/// Name (urn:oid), FriendlyName, required.
-const REQUESTED_ATTRIBUTES: [(&str, &str, bool); 5] = [
-    ("urn:oid:0.9.2342.19200300.100.1.3", "mail", true),
-    ("urn:oid:1.3.6.1.4.1.5923.1.1.1.6", "eduPersonPrincipalName", true),
-    ("urn:oid:1.3.6.1.4.1.5923.1.1.1.1", "eduPersonAffiliation", false),
-    ("urn:oid:1.3.6.1.4.1.5923.1.1.1.9", "eduPersonScopedAffiliation", false),
-    ("urn:oid:2.16.840.1.113730.3.1.241", "displayName", false),
-];
 
 #[cfg(test)]
 #[path = "tests/request.rs"]

@@ -24,7 +24,7 @@ pub struct Expected<'a> {
     pub idp: &'a IdpMetadata,
     /// ID of the pending AuthnRequest.
     pub request_id: &'a str,
-    /// The assertion consumer service that the request named: Destination and Recipient.
+    /// Assertion consumer service that it named, Destination and Recipient: that of the host on which the login began.
     pub acs_url: &'a str,
     /// The tenant: its domains gate the address.
     pub tenant: &'a guichet_config::Tenant,

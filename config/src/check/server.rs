@@ -4,8 +4,8 @@ use std::{net::SocketAddr, time::Duration};
 
 use super::{Check, all, network::parse_host, values::seconds};
 use crate::{
-    Availability, Federation, Limits, Log, LogFormat, Management, MetadataSource, Node, Public, ServiceProvider,
-    Session, TlsProfile,
+    Availability, CertificateFiles, Federation, Limits, Log, LogFormat, Management, MetadataSource, Node, Public,
+    ServiceProvider, Session, TlsProfile,
     file::{self, Lapse},
     shape,
 };
@@ -127,12 +127,27 @@ impl Check {
             None => origin.map(|origin| format!("{origin}/saml/metadata")),
         };
         let signing = self.pair("saml.signing", &file.signing);
-        let pair = |(index, pair): (usize, &file::Pair)| self.pair(&format!("saml.encryption[{index}]"), pair);
-        let encryption = all(file.encryption.iter().enumerate().map(pair).collect());
+        let signing_next = file.signing_next.as_ref();
+        let signing_next = signing_next.map_or(Some(None), |pair| self.pair("saml.signing_next", pair).map(Some));
+        let encryption = self.pairs("saml.encryption", &file.encryption);
+        let decryption_only = self.pairs("saml.decryption_only", &file.decryption_only);
+        let publication = self.publication(file);
         let clock_skew = self.lapse("saml.clock_skew", &file.clock_skew, Duration::ZERO..=seconds(600));
         let signing = signing?;
         let encryption = encryption.map(|pairs| if pairs.is_empty() { vec![signing.clone()] } else { pairs });
-        Some(Some(ServiceProvider { entity_id: entity_id?, signing, encryption: encryption?, clock_skew: clock_skew? }))
+        Some(Some(ServiceProvider {
+            entity_id: entity_id?,
+            signing,
+            signing_next: signing_next?,
+            encryption: encryption?,
+            decryption_only: decryption_only?,
+            clock_skew: clock_skew?,
+            publication: publication?,
+        }))
+    }
+
+    fn pairs(&mut self, key: &str, pairs: &[file::Pair]) -> Option<Vec<CertificateFiles>> {
+        all(pairs.iter().enumerate().map(|(index, pair)| self.pair(&format!("{key}[{index}]"), pair)).collect())
     }
 
     /// A SAML entityID: a URI of at most 1024 characters (saml-core §8.3.6).
@@ -218,7 +233,7 @@ impl Check {
     }
 
     /// An address that begins with `https://` and has a host.
-    fn https(&mut self, key: &str, text: &str) -> Option<String> {
+    pub(super) fn https(&mut self, key: &str, text: &str) -> Option<String> {
         let host = text.strip_prefix("https://").and_then(|rest| rest.split(['/', ':', '?']).next());
         let plain = text.len() <= 2048 && text.chars().all(|c| c.is_ascii_graphic() && c != '#' && c != '@');
         if plain && host.is_some_and(|host| !host.is_empty()) {

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Lapse, Pair};
+use super::{Lapse, Pair, Text};
 
 /// The gateway as SAML service provider.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
@@ -13,13 +13,88 @@ pub(crate) struct Saml {
     pub(crate) entity_id: Option<String>,
     /// Signs requests.
     pub(crate) signing: Pair,
+    /// Will sign requests next: published beside the one that does.
+    pub(crate) signing_next: Option<Pair>,
     /// Decrypt assertions, newest first; by default the signing pair.
     #[serde(default)]
     #[schemars(length(max = 8))]
     pub(crate) encryption: Vec<Pair>,
+    /// Decrypt assertions, too, but are not published: keys that come or go.
+    #[serde(default)]
+    #[schemars(length(max = 8))]
+    pub(crate) decryption_only: Vec<Pair>,
     /// Clock difference allowed to an identity provider.
     #[serde(default = "saml_clock_skew")]
     pub(crate) clock_skew: Lapse,
+    /// Name of the service, as institutions show it.
+    pub(crate) display_name: Option<Text>,
+    /// What the service is, in a sentence.
+    pub(crate) description: Option<Text>,
+    /// Address of a page about the service.
+    pub(crate) information_url: Option<Text>,
+    /// Address of its privacy statement.
+    pub(crate) privacy_url: Option<Text>,
+    /// Its picture.
+    pub(crate) logo: Option<Logo>,
+    /// Who runs it.
+    pub(crate) organization: Option<Organization>,
+    /// Whom other operators write to.
+    #[serde(default)]
+    pub(crate) contact: Contacts,
+    /// Entity categories it belongs to, such as `https://refeds.org/category/code-of-conduct/v2`.
+    #[serde(default)]
+    #[schemars(length(max = 16))]
+    pub(crate) entity_categories: Vec<String>,
+    /// Assurance certifications it holds, such as `https://refeds.org/sirtfi`.
+    #[serde(default)]
+    #[schemars(length(max = 16))]
+    pub(crate) assurance_certifications: Vec<String>,
+}
+
+/// A picture.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Logo {
+    /// Where it is.
+    pub(crate) url: String,
+    /// Its width in pixels.
+    #[schemars(range(min = 1, max = 4096))]
+    pub(crate) width: u16,
+    /// Its height in pixels.
+    #[schemars(range(min = 1, max = 4096))]
+    pub(crate) height: u16,
+}
+
+/// Who runs the service.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Organization {
+    /// Name.
+    pub(crate) name: Text,
+    /// Address of its pages.
+    pub(crate) url: Text,
+}
+
+/// Whom other operators write to.
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Contacts {
+    /// For technical questions.
+    pub(crate) technical: Option<Contact>,
+    /// For users in trouble.
+    pub(crate) support: Option<Contact>,
+    /// For security incidents.
+    pub(crate) security: Option<Contact>,
+}
+
+/// Somebody to write to: a function, not a person.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Contact {
+    /// Name.
+    pub(crate) name: String,
+    /// Mail address.
+    pub(crate) address: String,
 }
 
 fn saml_clock_skew() -> Lapse {

@@ -16,6 +16,10 @@ pub(crate) struct Tenant {
     /// Mail domains.
     #[schemars(length(min = 1, max = 1024))]
     pub(crate) domains: Vec<String>,
+    /// Hostnames of its own: web login there is that of this tenant, without a question.
+    #[serde(default)]
+    #[schemars(length(max = 16))]
+    pub(crate) hostnames: Vec<String>,
     /// Cell of users that nothing places elsewhere.
     pub(crate) cell: String,
     /// Category of users the directory has none for.

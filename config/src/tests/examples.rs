@@ -99,6 +99,8 @@ fn the_fleet_reads_its_tenants_from_their_files() {
     let ports: Vec<_> = config.listeners.iter().filter_map(|listener| listener.public_port).collect();
     assert_eq!(ports, [993, 143]);
     assert!(config.management.tls.is_some());
+    let hosts: Vec<&str> = config.hosts.all().map(|host| host.hostname.as_str()).collect();
+    assert_eq!(hosts[1..], ["mail.univ-nord.example"]);
     let gamma = &config.cells[&"gamma".parse().unwrap()];
     assert!(matches!(gamma.mail[&MailProtocol::Imap].login, MailLogin::ZimbraToken));
     let zimbra = gamma.zimbra.as_ref().unwrap();
@@ -208,7 +210,7 @@ fn keys_know_where_they_stand() {
     // A key that has its default points at its table, the table at its header.
     let table = config.place("tenant.univ-sud.idp.saml");
     assert_eq!((table.line, table.column), (7, 22));
-    assert_eq!(config.place("tenant.univ-nord.idp.saml.affiliation_attribute").line, 7);
+    assert_eq!(config.place("tenant.univ-nord.idp.saml.affiliation_attribute").line, 8);
     assert_eq!(config.place("federation.renater.signing_keys[1]").column, 43);
     assert_eq!((config.place("no.such.key").line, config.place("").line), (1, 1));
     let problem = config.problem("tenant.univ-sud.idp.saml.entity_id", "unknown to the metadata", None);

@@ -14,7 +14,7 @@ use super::cookie;
 pub(crate) struct Told<'a> {
     /// The client.
     pub(crate) client: IpAddr,
-    /// Our public host, with its port when it is not 443.
+    /// The name of ours that the client used, with its port when it is not 443.
     pub(crate) host: &'a str,
     /// Who the user is.
     pub(crate) word: Word<'a>,

@@ -2,22 +2,28 @@
 
 use std::{sync::Arc, time::Duration};
 
+use guichet_config::{Host, Hosts};
 use guichet_proto::http1::{self, Gate};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
 
+use super::service;
 use crate::{app::App, listener::Peer};
 
-/// Reads one request head, answers with a redirect to the public origin and closes.
+/// Reads one request head, answers with a redirect to the same host of ours (to the public one when it names none) and
+/// closes.
 pub(crate) async fn connection(mut stream: TcpStream, peer: &Peer, app: &Arc<App>) {
-    let origin = app.snapshot.load().config.public.origin.clone();
+    let config = Arc::clone(&app.snapshot.load().config);
     let exchange = async {
         let mut head = Vec::new();
         let answer = loop {
             match http1::inspect(&head, 0) {
-                Gate::Pass { length, .. } => break redirect(head.get(..length).unwrap_or_default(), &origin),
+                Gate::Pass { length, .. } => {
+                    let head = head.get(..length).unwrap_or_default();
+                    break redirect(head, &host(head, &config.hosts).origin);
+                }
                 Gate::Refuse { status, kind } => {
                     super::event::refused_head(kind);
                     break refusal(status);
@@ -43,6 +49,17 @@ pub(crate) async fn connection(mut stream: TcpStream, peer: &Peer, app: &Arc<App
             }
         }
     }
+}
+
+/// The host that a request names, when it is one of ours, at whatever port; else the public one. What stands in the
+/// redirect is our word in each case.
+fn host<'a>(head: &[u8], hosts: &'a Hosts) -> &'a Host {
+    let mut named = head.split(|byte| *byte == b'\n').skip(1).filter_map(|line| {
+        let (name, value) = std::str::from_utf8(line).ok()?.split_once(':')?;
+        name.eq_ignore_ascii_case("host").then(|| value.trim())
+    });
+    let only = named.next().filter(|_| named.next().is_none());
+    only.and_then(service::host_of).and_then(|name| hosts.named(name)).unwrap_or_else(|| hosts.public())
 }
 
 /// 301 for GET and HEAD, 308 for methods whose body must not be lost. Outlook asks on the plain port, too, and knows
@@ -86,6 +103,25 @@ mod tests {
         assert!(answer.starts_with("HTTP/1.1 302 "), "{answer}");
         let answer = redirect(b"POST / HTTP/1.1\r\nHost: a\r\n\r\n", "https://mail.example");
         assert!(answer.starts_with("HTTP/1.1 308 "), "{answer}");
+    }
+
+    #[test]
+    fn only_a_host_of_ours_is_led_to_itself() {
+        let own = vec![("mail.univ.example".parse().unwrap(), "univ".parse().unwrap())];
+        let hosts = Hosts::new("mail.example", "https://mail.example", own);
+        for (fields, expected) in [
+            ("Host: Mail.Univ.Example:80\r\n", "https://mail.univ.example"),
+            ("host:mail.univ.example\r\n", "https://mail.univ.example"),
+            ("Host: mail.example\r\n", "https://mail.example"),
+            ("Host: evil.example\r\n", "https://mail.example"),
+            ("Host: mail.univ.example@evil.example\r\n", "https://mail.example"),
+            ("Host: mail.univ.example\r\nHost: mail.univ.example\r\n", "https://mail.example"),
+            ("X-Host: mail.univ.example\r\n", "https://mail.example"),
+            ("", "https://mail.example"),
+        ] {
+            let head = format!("GET / HTTP/1.1\r\n{fields}\r\n");
+            assert_eq!(host(head.as_bytes(), &hosts).origin, expected, "{fields:?}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::{
 };
 
 use guichet_auth::{Identity, UnavailableReason};
-use guichet_config::{Cell, CellId, CellTls, CellWeb, WebEntry};
+use guichet_config::{Cell, CellId, CellTls, CellWeb, Host, WebEntry};
 use http::{Method, StatusCode, header};
 use pingora::{
     Error, ErrorType, Result,
@@ -63,6 +63,8 @@ type RootsByFile = (u64, HashMap<PathBuf, Roots>);
 pub(crate) struct Ctx {
     app: Option<(Arc<App>, Arc<Snapshot>)>,
     started: Instant,
+    /// By which of our names it came.
+    host: Option<Arc<Host>>,
     route: Option<Route>,
     /// The session's cookie, sealed again.
     pub(super) renewed: Option<String>,
@@ -107,12 +109,14 @@ impl Web {
         let page = |head: &RequestHeader, make: fn(Lang, bool) -> Answer| {
             Ok(Some(make(lang_of(head), wants_html(&head.headers))))
         };
-        let public = named_host(head).is_some_and(|host| host.eq_ignore_ascii_case(&snapshot.config.public.hostname));
+        let own = named_host(head).and_then(|name| snapshot.config.hosts.named(name)).cloned();
         // Asked before the host is refused: mail programs also come by names of the mail domains.
-        let setup = setup::wanted(head, &snapshot.config, public);
-        if !public && setup.is_none() {
+        let setup = setup::wanted(head, &snapshot.config, own.is_some());
+        if own.is_none() && setup.is_none() {
             return page(head, login::view::misdirected);
         }
+        let host = own.unwrap_or_else(|| Arc::clone(snapshot.config.hosts.public()));
+        ctx.host = Some(Arc::clone(&host));
         if head.method == Method::TRACE || head.method == Method::CONNECT {
             return Ok(Some(Answer::text(StatusCode::METHOD_NOT_ALLOWED, "This method is not allowed.")));
         }
@@ -120,11 +124,11 @@ impl Web {
             return Ok(Some(Answer::text(StatusCode::BAD_REQUEST, "No client address.")));
         };
         if let Some(wanted) = setup {
-            if let Some(answer) = setup::answer(session, wanted, &snapshot.config).await {
+            if let Some(answer) = setup::answer(session, wanted, &snapshot.config, &host).await {
                 return Ok(Some(answer));
             }
         } else if login::is_own(head.uri.path()) {
-            return login::answer(session, client, &app, &snapshot).await.map(Some);
+            return login::answer(session, client, &app, &snapshot, &host).await.map(Some);
         }
         let head = session.req_header();
         let declared = head.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
@@ -239,9 +243,8 @@ impl Web {
             _ => None,
         };
         let word = word.ok_or_else(|| internal("no word on the user"))?;
-        let origin = &snapshot.config.public.origin;
-        let host = origin.strip_prefix("https://").unwrap_or(origin);
-        Ok(Told { client, host, word })
+        let host = ctx.host.as_ref().ok_or_else(|| internal("no host"))?;
+        Ok(Told { client, host: host.authority(), word })
     }
 
     fn roots(&self, file: &PathBuf, generation: u64) -> Result<Roots> {
@@ -279,7 +282,16 @@ impl Ctx {
             let snapshot = app.snapshot.load_full();
             (app, snapshot)
         });
-        Self { app, started: Instant::now(), route: None, renewed: None, body_bytes: 0, tries: 0, error: None }
+        Self {
+            app,
+            started: Instant::now(),
+            host: None,
+            route: None,
+            renewed: None,
+            body_bytes: 0,
+            tries: 0,
+            error: None,
+        }
     }
 
     /// An endpoint failed an attempt, or we did: a status is ours.
@@ -392,7 +404,7 @@ pub(crate) fn named_host(head: &RequestHeader) -> Option<&str> {
 }
 
 /// The host of `HOST` or `HOST:PORT`.
-fn host_of(text: &str) -> Option<&str> {
+pub(super) fn host_of(text: &str) -> Option<&str> {
     let (name, port) = match text.strip_prefix('[') {
         Some(rest) => {
             let (name, rest) = rest.split_once(']')?;

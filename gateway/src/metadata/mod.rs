@@ -7,6 +7,7 @@
 
 mod event;
 mod fetch;
+mod own;
 #[cfg(test)]
 mod tests;
 
@@ -56,7 +57,10 @@ pub(crate) async fn run(app: Arc<App>) {
             looked = now;
             let snapshot = Arc::clone(&snapshot);
             // Reads the pinned keys.
-            drop(spawn_blocking(move || event::alarms(&snapshot, now)));
+            drop(spawn_blocking(move || {
+                event::alarms(&snapshot, now);
+                own::alarms(&snapshot, now);
+            }));
         }
         drop(snapshot);
         tokio::select! {

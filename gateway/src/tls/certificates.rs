@@ -88,6 +88,11 @@ impl Certificates {
         })
     }
 
+    /// Whether a certificate holds this name; a browser that comes by another one is shown that of the public hostname.
+    pub fn holds(&self, name: &str) -> bool {
+        self.index.load().of(name).is_some()
+    }
+
     /// Looks at the folder and takes over what changed. Called every few seconds; costs a few `stat`.
     pub fn refresh(&self, now: WallTime) {
         let fresh = fingerprint(&self.folder);

@@ -76,6 +76,9 @@ pub(super) fn world() -> &'static World {
             signing: signing.write(dir.path(), "signing"),
             encryption: vec![encryption.write(dir.path(), "new"), encryption_old.write(dir.path(), "old")],
             clock_skew: Duration::from_secs(180),
+            signing_next: None,
+            decryption_only: vec![],
+            publication: guichet_config::Publication::default(),
         };
         let sp = ServiceProvider::from_parts("https://mail.example", &settings).unwrap();
         let idp = IdpMetadata {
@@ -361,6 +364,10 @@ pub(super) fn consume(xml: &str) -> Result<Login, Refusal> {
 }
 
 pub(super) fn consume_as(xml: &str, tenant: &Tenant, now: WallTime) -> Result<Login, Refusal> {
+    consume_at(&world().sp, xml, tenant, now)
+}
+
+pub(super) fn consume_at(sp: &ServiceProvider, xml: &str, tenant: &Tenant, now: WallTime) -> Result<Login, Refusal> {
     let world = world();
     let expected = Expected {
         idp: &world.idp,
@@ -370,7 +377,7 @@ pub(super) fn consume_as(xml: &str, tenant: &Tenant, now: WallTime) -> Result<Lo
         clock_skew: Duration::from_secs(180),
         now,
     };
-    response::consume(&field(xml), &world.sp, &expected)
+    response::consume(&field(xml), sp, &expected)
 }
 
 /// Whom a login names: the address or the identifier.

@@ -10,38 +10,6 @@ use super::{
     *,
 };
 
-#[test]
-fn metadata_says_what_idps_need() {
-    let sp = &world().sp;
-    let text = sp.metadata_xml();
-    let doc = xml::parse(text).unwrap();
-    let root = doc.document_element().unwrap();
-    assert_eq!(xml::attribute(&doc, root, "entityID"), Some(SP));
-    assert_eq!(xml::attribute(&doc, root, "validUntil"), None);
-    let role = xml::single(&doc, root, xml::MD, "SPSSODescriptor").unwrap().unwrap();
-    assert_eq!(xml::attribute(&doc, role, "AuthnRequestsSigned"), Some("true"));
-    assert_eq!(xml::attribute(&doc, role, "WantAssertionsSigned"), Some("false"));
-    let uses: Vec<_> = xml::children(&doc, role, xml::MD, "KeyDescriptor")
-        .map(|key| xml::attribute(&doc, key, "use").unwrap())
-        .collect();
-    assert_eq!(uses, ["signing", "encryption", "encryption"]);
-    let methods: Vec<_> = xml::everywhere(&doc, xml::MD, "EncryptionMethod")
-        .into_iter()
-        .map(|node| xml::attribute(&doc, node, "Algorithm").unwrap())
-        .collect();
-    assert_eq!(methods, [ENCRYPTION_METHODS, ENCRYPTION_METHODS].concat());
-    let consumers: Vec<_> = xml::children(&doc, role, xml::MD, "AssertionConsumerService")
-        .map(|node| ["Binding", "Location", "index", "isDefault"].map(|name| xml::attribute(&doc, node, name)))
-        .collect();
-    let ecp = Some("https://mail.example/saml/ecp");
-    let expected =
-        [[Some(HTTP_POST_BINDING), Some(ACS), Some("0"), Some("true")], [Some(PAOS_BINDING), ecp, Some("1"), None]];
-    assert_eq!(consumers, expected);
-    assert!(xml::everywhere(&doc, xml::MD, "SingleLogoutService").is_empty());
-    assert_eq!(xml::everywhere(&doc, xml::MD, "RequestedAttribute").len(), REQUESTED_ATTRIBUTES.len());
-    assert_eq!(xml::everywhere(&doc, "urn:oasis:names:tc:SAML:metadata:algsupport", "SigningMethod").len(), 4);
-}
-
 fn query_of(url: &str) -> HashMap<String, String> {
     url::Url::parse(url).unwrap().query_pairs().into_owned().collect()
 }
@@ -56,7 +24,7 @@ fn inflate(text: &str) -> String {
 #[test]
 fn a_redirect_is_signed_over_the_query_as_sent() {
     let world = world();
-    let out = world.sp.authn_request(&world.idp, "handle-1", NOW).unwrap();
+    let out = world.sp.authn_request(&world.idp, ACS, "handle-1", NOW).unwrap();
     let Binding::Redirect { url } = &out.binding else { panic!("redirect expected") };
     let query = query_of(url);
     assert_eq!(query["RelayState"], "handle-1");
@@ -80,7 +48,7 @@ fn a_redirect_is_signed_over_the_query_as_sent() {
     let value = BASE64_STANDARD.decode(&query["Signature"]).unwrap();
     assert!(key.verify(signed.as_bytes(), &value).is_ok());
     assert!(key.verify(signed.replacen("handle-1", "handle-2", 1).as_bytes(), &value).is_err());
-    let again = world.sp.authn_request(&world.idp, "handle-1", NOW).unwrap();
+    let again = world.sp.authn_request(&world.idp, ACS, "handle-1", NOW).unwrap();
     assert_ne!(again.id, out.id);
     assert_eq!(out.id.len(), 41);
 }
@@ -89,7 +57,7 @@ fn a_redirect_is_signed_over_the_query_as_sent() {
 fn a_posted_request_carries_its_signature_after_the_issuer() {
     let world = world();
     let idp = IdpMetadata { sso_redirect: None, ..world.idp.clone() };
-    let out = world.sp.authn_request(&idp, "", NOW).unwrap();
+    let out = world.sp.authn_request(&idp, ACS, "", NOW).unwrap();
     let Binding::Post { action, saml_request } = &out.binding else { panic!("post expected") };
     assert_eq!(Some(action), idp.sso_post.as_ref());
     let text = String::from_utf8(BASE64_STANDARD.decode(saml_request).unwrap()).unwrap();
@@ -105,7 +73,7 @@ fn a_posted_request_carries_its_signature_after_the_issuer() {
 #[test]
 fn an_idp_without_endpoints_gets_no_request() {
     let idp = IdpMetadata { sso_redirect: None, sso_post: None, ..world().idp.clone() };
-    assert!(world().sp.authn_request(&idp, "", NOW).is_err());
+    assert!(world().sp.authn_request(&idp, ACS, "", NOW).is_err());
 }
 
 #[test]
@@ -116,11 +84,14 @@ fn odd_names_stay_inside_their_element() {
         signing: world().signing.write(dir.path(), "s"),
         encryption: vec![],
         clock_skew: std::time::Duration::ZERO,
+        signing_next: None,
+        decryption_only: vec![],
+        publication: guichet_config::Publication::default(),
     };
     let sp = ServiceProvider::from_parts("https://x", &settings).unwrap();
     let doc = xml::parse(sp.metadata_xml()).unwrap();
     assert_eq!(xml::attribute(&doc, doc.document_element().unwrap(), "entityID"), Some(sp.entity_id()));
-    let out = sp.authn_request(&world().idp, "", NOW).unwrap();
+    let out = sp.authn_request(&world().idp, ACS, "", NOW).unwrap();
     let Binding::Redirect { url } = out.binding else { panic!("redirect expected") };
     let request = inflate(&query_of(&url)["SAMLRequest"]);
     assert!(request.contains("https://x/?a=1&amp;b=&quot;&lt;x&gt;</saml2:Issuer>"), "{request}");
@@ -135,6 +106,9 @@ fn key_pairs_are_checked() {
         signing,
         encryption,
         clock_skew: std::time::Duration::ZERO,
+        signing_next: None,
+        decryption_only: vec![],
+        publication: guichet_config::Publication::default(),
     };
     let good = || world().signing.write(dir.path(), "good");
     let key_of = |settings: &guichet_config::ServiceProvider| {
@@ -164,14 +138,19 @@ fn an_ecdsa_key_signs_both_bindings() {
         signing: ec.write(dir.path(), "ec"),
         encryption: vec![],
         clock_skew: std::time::Duration::ZERO,
+        signing_next: None,
+        decryption_only: vec![],
+        publication: guichet_config::Publication::default(),
     };
     let sp = ServiceProvider::from_parts("https://mail.example", &settings).unwrap();
-    let out = sp.authn_request(&world().idp, "r", NOW).unwrap();
+    let out = sp.authn_request(&world().idp, ACS, "r", NOW).unwrap();
     let Binding::Redirect { url } = &out.binding else { panic!("redirect expected") };
     let value = BASE64_STANDARD.decode(&query_of(url)["Signature"]).unwrap();
     assert_eq!((query_of(url)["SigAlg"].as_str(), value.len()), (alg::ECDSA_SHA256, 64));
     let idp = IdpMetadata { sso_redirect: None, ..world().idp.clone() };
-    let Binding::Post { saml_request, .. } = sp.authn_request(&idp, "", NOW).unwrap().binding else { panic!("post") };
+    let Binding::Post { saml_request, .. } = sp.authn_request(&idp, ACS, "", NOW).unwrap().binding else {
+        panic!("post")
+    };
     let text = String::from_utf8(BASE64_STANDARD.decode(saml_request).unwrap()).unwrap();
     let doc = xml::parse(&text).unwrap();
     let root = doc.document_element().unwrap();
@@ -188,23 +167,19 @@ fn keys_never_show_in_debug() {
 
 /// Another stack must read what we write: libxmlsec1 and OpenSSL, through `samael`.
 #[test]
-fn libxmlsec_accepts_our_requests_and_samael_reads_our_metadata() {
+fn libxmlsec_accepts_our_requests() {
     use samael::crypto::{CertificateDer, Crypto, CryptoProvider as _, UrlVerifier};
     let world = world();
     let idp = IdpMetadata { sso_redirect: None, ..world.idp.clone() };
-    let Binding::Post { saml_request, .. } = world.sp.authn_request(&idp, "", NOW).unwrap().binding else {
+    let Binding::Post { saml_request, .. } = world.sp.authn_request(&idp, ACS, "", NOW).unwrap().binding else {
         panic!("post")
     };
     let text = String::from_utf8(BASE64_STANDARD.decode(saml_request).unwrap()).unwrap();
     let certificate = CertificateDer::from(world.signing.certificate.clone());
     assert!(Crypto::verify_signed_xml(text, &certificate, Some("ID")).is_ok());
-    let Binding::Redirect { url } = world.sp.authn_request(&world.idp, "handle", NOW).unwrap().binding else {
+    let Binding::Redirect { url } = world.sp.authn_request(&world.idp, ACS, "handle", NOW).unwrap().binding else {
         panic!("redirect")
     };
     let verifier = UrlVerifier::from_x509_cert_pem(&world.signing.certificate_pem).unwrap();
     assert!(verifier.verify_signed_request_url(&url::Url::parse(&url).unwrap()).unwrap());
-    let read: EntityDescriptor = world.sp.metadata_xml().parse().unwrap();
-    let role = read.sp_sso_descriptors.unwrap().remove(0);
-    assert_eq!(role.key_descriptors.unwrap().len(), 3);
-    assert_eq!(role.assertion_consumer_services[0].location, ACS);
 }

@@ -49,6 +49,31 @@ fn an_honest_response_names_the_user() {
 }
 
 #[test]
+fn a_response_counts_on_the_host_on_which_its_login_began() {
+    let world = world();
+    let other = "https://mail.univ-a.example/saml/acs";
+    let at = |acs_url, recipe: &Recipe| {
+        let expected = Expected {
+            idp: &world.idp,
+            request_id: REQUEST,
+            acs_url,
+            tenant: &world.tenant,
+            clock_skew: Duration::from_secs(180),
+            now: NOW,
+        };
+        super::consume(&field(&recipe.xml()), &world.sp, &expected).map(|_| ())
+    };
+    let honest = Recipe::default();
+    assert_eq!(at(ACS, &honest), Ok(()));
+    assert_eq!(at(other, &honest), Err(Refusal::Destination));
+    let to_other = Recipe { destination: Some(other.to_owned()), ..honest.clone() };
+    assert_eq!(at(other, &to_other), Err(Refusal::Recipient), "each of the two places counts");
+    let all = Recipe { recipient: Some(other.to_owned()), ..to_other };
+    assert_eq!(at(other, &all), Ok(()));
+    assert_eq!(at(ACS, &all), Err(Refusal::Destination));
+}
+
+#[test]
 fn every_signature_shape_in_use_is_accepted() {
     let world = world();
     for signature_algorithm in [alg::RSA_SHA256, alg::RSA_SHA384, alg::RSA_SHA512] {
@@ -657,7 +682,7 @@ fn the_minter_signs_with_the_key_it_is_given() {
     let recipe = Recipe { signature_algorithm: alg::ECDSA_SHA256, ..Recipe::default() };
     let xml = format!("<a xmlns=\"urn:x\" ID=\"i\">{}</a>", recipe.template("i"));
     assert_ne!(sign(&xml, &other), xml);
-    assert_eq!(ACS, world().sp.acs_url());
+    assert_eq!(ACS, world().sp.acs_urls().next().unwrap());
 }
 
 const DSIG: &str = "http://www.w3.org/2000/09/xmldsig#";

@@ -8,7 +8,8 @@ use super::{Form, Visit, view};
 use crate::http::{cookie, identity, page::Answer, target};
 
 impl Visit {
-    /// `GET /login`: the chooser, or straight on when the institution is known.
+    /// `GET /login`: the chooser, or straight on when the institution is known: by the link, by the host, or because it is
+    /// the only one.
     pub(super) async fn login(&self) -> Answer {
         let next = target::safe(self.query.field("next"));
         let choose = !self.query.field("choose").is_empty();
@@ -20,7 +21,7 @@ impl Visit {
             tenants.next().filter(|_| tenants.next().is_none()).cloned()
         };
         let hinted = self.tenant(self.query.field("tenant")).or_else(|| self.of_idp(self.query.field("idp")));
-        match hinted.or_else(|| only().filter(|_| !choose)) {
+        match hinted.or_else(|| self.tenant_of_host().or_else(only).filter(|_| !choose)) {
             Some(tenant) => self.step(&tenant, next, "", false).await,
             None => self.chooser(next, "", ""),
         }
@@ -30,7 +31,7 @@ impl Visit {
     pub(super) async fn start_from_link(&self) -> Answer {
         let next = target::safe(self.query.field("next"));
         let hinted = self.tenant(self.query.field("tenant")).or_else(|| self.of_idp(self.query.field("idp")));
-        match hinted {
+        match hinted.or_else(|| self.tenant_of_host()) {
             Some(tenant) => self.step(&tenant, next, "", self.query.field("force") == "idp").await,
             None => self.chooser(next, "", ""),
         }

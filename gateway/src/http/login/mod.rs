@@ -16,7 +16,7 @@ pub(crate) mod view;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use guichet_auth::{Identity, WallTime, session::Session as BrowserSession};
-use guichet_config::{Tenant, TenantId};
+use guichet_config::{Host, Tenant, TenantId};
 use http::{Method, StatusCode, header};
 use pingora::{Result, http::RequestHeader};
 
@@ -37,6 +37,8 @@ use crate::{
 pub(crate) struct Visit {
     app: Arc<App>,
     snapshot: Arc<Snapshot>,
+    /// By which of our names the browser came.
+    host: Arc<Host>,
     client: SocketAddr,
     head: RequestHeader,
     query: Form,
@@ -65,11 +67,13 @@ pub(crate) async fn answer(
     client: SocketAddr,
     app: &Arc<App>,
     snapshot: &Arc<Snapshot>,
+    host: &Arc<Host>,
 ) -> Result<Answer> {
     let head = session.req_header().clone();
     let visit = Visit {
         app: Arc::clone(app),
         snapshot: Arc::clone(snapshot),
+        host: Arc::clone(host),
         client,
         query: Form::parse(head.uri.query().unwrap_or_default().as_bytes()),
         lang: service::lang_of(&head),
@@ -89,7 +93,7 @@ pub(crate) async fn answer(
         "/logout" if reads => visit.logout().await,
         "/login/start" | "/login/password" | "/logout" | "/saml/acs" if posts => {
             let bytes_max = if path == "/saml/acs" { ACS_BYTES_MAX } else { FORM_BYTES_MAX };
-            if path != "/saml/acs" && !is_same_origin(&visit.head, &visit.snapshot.config.public.origin) {
+            if path != "/saml/acs" && !is_same_origin(&visit.head, &visit.host.origin) {
                 return Ok(visit.foreign_form());
             }
             match (path, form::read(session, bytes_max).await) {
@@ -120,6 +124,11 @@ impl Visit {
     fn tenant(&self, id: &str) -> Option<Arc<Tenant>> {
         let id: TenantId = id.parse().ok()?;
         self.snapshot.config.tenants.get(&id).cloned()
+    }
+
+    /// The tenant whose own host the browser came by.
+    fn tenant_of_host(&self) -> Option<Arc<Tenant>> {
+        self.snapshot.config.tenants.get(self.host.tenant.as_ref()?).cloned()
     }
 
     fn cookie(&self, wanted: &str) -> Option<&str> {

@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use guichet_auth::{
     Decision,
     saml::{
-        Binding, IdpMetadata, Login, ServiceProvider,
-        response::{Expected, consume},
+        Binding, IdpMetadata, Login, ServiceProvider, acs_url,
+        response::{Expected, Refusal, consume},
     },
     session::PendingLogin,
 };
@@ -34,7 +34,8 @@ impl Visit {
         };
         let handle: String = crate::http::random::<16>().iter().map(|byte| format!("{byte:02x}")).collect();
         let (now, relay_state) = (self.now, handle.clone());
-        let made = tokio::task::spawn_blocking(move || sp.authn_request(&idp, &relay_state, now)).await;
+        let acs_url = acs_url(&self.host.origin);
+        let made = tokio::task::spawn_blocking(move || sp.authn_request(&idp, &acs_url, &relay_state, now)).await;
         let outgoing = match made {
             Ok(Ok(outgoing)) => outgoing,
             failed => {
@@ -52,6 +53,7 @@ impl Visit {
             handle,
             request_id: outgoing.id,
             tenant: tenant.id.clone(),
+            host: self.host.hostname.clone(),
             target: target::safe(next).to_owned(),
             issued: self.now,
             test,
@@ -95,6 +97,10 @@ impl Visit {
         let tenant = self.snapshot.config.tenants.get(&pending.tenant).cloned();
         let tenant = tenant.ok_or_else(Refused::tenant_gone)?;
         *found = Some(Arc::clone(&tenant));
+        if pending.host != self.host.hostname {
+            // The response of a login that began on another host: a browser would not have brought its cookie here.
+            return Err(Refused::response(&Refusal::Destination, tenant.idp.as_ref()));
+        }
         let (sp, idp) =
             self.parties(&tenant).ok_or_else(|| Refused::ours("no_metadata", "no metadata for the tenant's IdP"))?;
         if pending.test {
@@ -128,8 +134,9 @@ impl Visit {
     ) -> Result<Login, Refused> {
         let (tenant, store, now) = (Arc::clone(tenant), Arc::clone(&self.app.store), self.now);
         let clock_skew = self.clock_skew();
+        let acs_url = acs_url(&self.host.origin);
         let work = move || {
-            let (request_id, acs_url) = (&request_id, sp.acs_url());
+            let (request_id, acs_url) = (&request_id, &acs_url);
             let expected = Expected { idp: &idp, request_id, acs_url, tenant: &tenant, clock_skew, now };
             let login = consume(response.as_bytes(), &sp, &expected)
                 .map_err(|refusal| Refused::response(&refusal, tenant.idp.as_ref()))?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use guichet_auth::{
     Decision,
-    saml::{Check, Expected, IdpMetadata, Outcome, Rehearsal, ServiceProvider, Subject, rehearse},
+    saml::{Check, Expected, IdpMetadata, Outcome, Rehearsal, ServiceProvider, Subject, acs_url, rehearse},
     session::SealError,
 };
 use guichet_config::{Category, Tenant};
@@ -58,8 +58,9 @@ impl Visit {
         request_id: String,
     ) -> Result<Answer, Refused> {
         let (asked, clock_skew, now) = (Arc::clone(tenant), self.clock_skew(), self.now);
+        let acs_url = acs_url(&self.host.origin);
         let work = move || {
-            let (request_id, acs_url) = (&request_id, sp.acs_url());
+            let (request_id, acs_url) = (&request_id, &acs_url);
             let expected = Expected { idp: &idp, request_id, acs_url, tenant: &asked, clock_skew, now };
             rehearse(response.as_bytes(), &sp, &expected)
         };

@@ -2,14 +2,14 @@
 //! calendars and contacts (RFC 6764), and a page for people.
 //!
 //! Nobody logs in here, and nothing here tells whether an address exists: every address of a mail domain gets the same
-//! answer. Programs come by the public host, by `autoconfig.DOMAIN` or by `autodiscover.DOMAIN` of a mail domain.
+//! answer. Programs come by a host of ours, by `autoconfig.DOMAIN` or by `autodiscover.DOMAIN` of a mail domain.
 
 mod autodiscover;
 mod document;
 mod page;
 mod request;
 
-use guichet_config::{Address, Config, Domain, Tenant};
+use guichet_config::{Address, Config, Domain, Host, Tenant};
 use http::{Method, StatusCode, header};
 use pingora::http::RequestHeader;
 
@@ -25,7 +25,7 @@ use crate::setup::Offer;
 /// A request for one of the documents.
 pub(crate) struct Wanted {
     document: Document,
-    /// Mail domain of the host that was asked, when it was not the public one.
+    /// Mail domain of the host that was asked, when it was none of ours.
     domain: Option<Domain>,
 }
 
@@ -90,10 +90,10 @@ pub(crate) fn is_autodiscover(path: &str) -> bool {
     path.split('?').next().is_some_and(|path| path.eq_ignore_ascii_case(autodiscover::PATH))
 }
 
-/// What a request asks of us, if anything. `public`: it names the public host.
-pub(crate) fn wanted(head: &RequestHeader, config: &Config, public: bool) -> Option<Wanted> {
+/// What a request asks of us, if anything. `own`: it names a host of ours.
+pub(crate) fn wanted(head: &RequestHeader, config: &Config, own: bool) -> Option<Wanted> {
     let document = Document::of(head.uri.path()).filter(|_| config.setup.enabled)?;
-    if public {
+    if own {
         // Without a path of ours the cell knows better.
         let ours = document != Document::Dav || config.setup.dav_path.is_some();
         return ours.then_some(Wanted { document, domain: None });
@@ -106,10 +106,10 @@ pub(crate) fn wanted(head: &RequestHeader, config: &Config, public: bool) -> Opt
     config.domains.contains_key(&domain).then_some(Wanted { document, domain: Some(domain) })
 }
 
-/// The answer; none when it is the cell's to give.
-pub(crate) async fn answer(session: &mut Session, wanted: Wanted, config: &Config) -> Option<Answer> {
+/// The answer; none when it is the cell's to give. `host`: the one that was asked, or the public one for a mail domain's.
+pub(crate) async fn answer(session: &mut Session, wanted: Wanted, config: &Config, host: &Host) -> Option<Answer> {
     let Wanted { document, domain } = wanted;
-    let visit = Visit::new(session.req_header(), domain, config);
+    let visit = Visit::new(session.req_header(), domain, config, host);
     let method = &session.req_header().method;
     let allow = document.allow().filter(|allow| !allow.split(", ").any(|one| one == method.as_str()));
     let answer = match (document, allow) {
@@ -150,11 +150,11 @@ struct Visit<'a> {
 }
 
 impl<'a> Visit<'a> {
-    fn new(head: &RequestHeader, domain: Option<Domain>, config: &'a Config) -> Self {
+    fn new(head: &RequestHeader, domain: Option<Domain>, config: &'a Config, host: &'a Host) -> Self {
         let accepts = head.headers.get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
         Self {
             config,
-            offer: Offer::of(config),
+            offer: Offer { origin: &host.origin, ..Offer::of(config) },
             path: head.uri.path().to_owned(),
             query: Form::parse(head.uri.query().unwrap_or_default().as_bytes()),
             domain,
