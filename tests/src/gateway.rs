@@ -237,6 +237,11 @@ impl Gateway {
         format!("https://{HOST}:{}{path}", self.ports.https)
     }
 
+    /// A URL of the web listener by another hostname.
+    pub fn url_at(&self, hostname: &str, path: &str) -> String {
+        format!("https://{hostname}:{}{path}", self.ports.https)
+    }
+
     /// A URL of the plain listener.
     pub fn plain_url(&self, path: &str) -> String {
         format!("http://{HOST}:{}{path}", self.ports.http)
@@ -349,6 +354,14 @@ impl Gateway {
     fn wait_ready(&mut self) {
         let ready = self.management("/readyz");
         self.daemon.wait_ready(|_| Curl::plain().try_get(&ready).filter(|a| a.status == 200));
+    }
+
+    /// Changes its file and has it read again, which must succeed.
+    pub fn reload_with(&mut self, old: &str, new: &str) {
+        let text = std::fs::read_to_string(&self.config).expect("config file");
+        assert!(text.contains(old), "no such text:\n{old}");
+        std::fs::write(&self.config, text.replacen(old, new, 1)).expect("config file");
+        self.ctl_ok(&["reload"]);
     }
 
     /// Sends a signal.

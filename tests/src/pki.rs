@@ -90,19 +90,24 @@ impl Pki {
 
     /// A self-signed RSA pair, as SAML peers use them, made by `openssl` (RSA is what every IdP speaks).
     pub fn saml(&self, file: &str) -> Files {
-        self.self_signed(file, &["rsa:2048"])
+        self.saml_for(file, TEN_YEARS)
+    }
+
+    /// As [`Pki::saml`], with an end in `days`.
+    pub fn saml_for(&self, file: &str, days: u32) -> Files {
+        self.self_signed(file, days, &["rsa:2048"])
     }
 
     /// The same on the curve P-256.
     pub fn saml_ecdsa(&self, file: &str) -> Files {
-        self.self_signed(file, &["ec", "-pkeyopt", "ec_paramgen_curve:P-256"])
+        self.self_signed(file, TEN_YEARS, &["ec", "-pkeyopt", "ec_paramgen_curve:P-256"])
     }
 
-    fn self_signed(&self, file: &str, kind: &[&str]) -> Files {
+    fn self_signed(&self, file: &str, days: u32, kind: &[&str]) -> Files {
         let files =
             Files { certificate: self.dir.join(format!("{file}.crt")), key: self.dir.join(format!("{file}.key")) };
         run(Command::new("openssl")
-            .args(["req", "-x509", "-nodes", "-sha256", "-days", "3650", "-newkey"])
+            .args(["req", "-x509", "-nodes", "-sha256", "-days", &days.to_string(), "-newkey"])
             .args(kind)
             .arg("-subj")
             .arg(format!("/CN={file}"))
@@ -113,3 +118,6 @@ impl Pki {
         files
     }
 }
+
+/// Days.
+const TEN_YEARS: u32 = 3650;

@@ -122,12 +122,16 @@ impl SimpleSaml {
         federation::config(&self.name, &self.federation_file(), &self.federation)
     }
 
-    /// The IdP registers a service provider from the metadata it publishes.
+    /// The IdP registers a service provider from the metadata it publishes, in the place of what it knew of it. Replaced
+    /// at once: others may log in meanwhile.
     pub fn register(&self, metadata: &str) {
-        let name = format!("sp/{:x}.xml", name_of(metadata));
+        let (_, rest) = metadata.split_once("entityID=\"").expect("an entityID");
+        let name = format!("sp/{:x}", name_of(rest.split('"').next().unwrap_or_default()));
         // What a service provider says goes before the IdP's own `saml20.sign.assertion`.
         let wanted = format!("WantAssertionsSigned=\"{}\"", self.manner.sign_assertion);
-        write(&self.dir, &name, &metadata.replace("WantAssertionsSigned=\"false\"", &wanted));
+        let metadata = metadata.replace("WantAssertionsSigned=\"false\"", &wanted);
+        write(&self.dir, &format!("{name}.new"), &metadata);
+        std::fs::rename(self.dir.join(format!("{name}.new")), self.dir.join(format!("{name}.xml"))).expect("metadata");
     }
 
     /// Signs with `current` from now on, and publishes it with the one that comes `next`.
