@@ -109,7 +109,7 @@ struct Walk<'w> {
     frames: Vec<Frame>,
     canonical: Vec<u8>,
     scratch: String,
-    /// Of all elements but groups, hashed: two alike are refused, whoever might look one up.
+    /// Of all elements so far, hashed: two alike are refused, whoever might look one up.
     identifiers: HashSet<u64>,
     hasher: RandomState,
 }
@@ -160,6 +160,7 @@ impl Walk<'_> {
         if !xml::is(&doc, group, MD, GROUP) {
             return Err(Fault::NotMetadata);
         }
+        self.identify(&doc, group)?;
         self.canonicalize(&doc)?;
         let Some(frame) = self.frames.last_mut() else { return Err(BROKEN) };
         frame.starts = self.canonical.strip_suffix(frame.ends.as_slice()).ok_or(BROKEN)?.to_vec();

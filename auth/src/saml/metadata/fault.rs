@@ -54,7 +54,7 @@ impl Fault {
             Self::Unsigned => "the document is not signed (no Signature as first element of its root)",
             Self::NotMetadata => "the document is neither an EntityDescriptor nor an EntitiesDescriptor",
             Self::Stray => "between the entities of the document stands more than space and comments",
-            Self::PieceTooLarge => "an entity of the document is larger than 1 MiB",
+            Self::PieceTooLarge => "an entity of the document, with what stands before it, is larger than 1 MiB",
             Self::TooMany => "the document has more than 65,536 entities, or too many identifiers",
             Self::TooDeep => "the groups of the document are nested too deep",
             Self::TagsTooLong => "the tags of the document's groups are too long",

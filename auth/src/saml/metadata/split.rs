@@ -64,7 +64,8 @@ impl<'t> Iterator for Pieces<'t> {
             State::Content => self.content(),
             State::Epilog => {
                 self.state = State::Done;
-                Ok(Piece::After(self.text.get(self.at..).unwrap_or_default()))
+                let after = self.text.get(self.at..).unwrap_or_default();
+                if after.len() > PIECE_BYTES_MAX { Err(Fault::PieceTooLarge) } else { Ok(Piece::After(after)) }
             }
             State::Done => return None,
         };

@@ -331,6 +331,9 @@ fn what_is_not_well_formed_or_too_much_has_a_name() {
     assert_eq!(fault("<a ID=\"_r\"/>"), duplicate, "the root's");
     assert_eq!(fault("<a ID=\"x\"/><b><c Id=\"x\"/></b>"), duplicate, "of another piece");
     assert_eq!(fault("<md:EntitiesDescriptor ID=\"g\"><a ID=\"g\"/></md:EntitiesDescriptor>"), duplicate);
+    let group = "<md:EntitiesDescriptor ID=\"g\"></md:EntitiesDescriptor>";
+    assert_eq!(fault(&format!("{group}{group}")), duplicate, "of two groups");
+    assert_eq!(fault(&format!("{group}<a id=\"g\"/>")), duplicate, "of a group that is over");
     assert_eq!(fault("<a xmlns:x=\"relative\"/>"), Some(Fault::Xml(XmlFault::RelativeNamespace)));
     let nested = |depth: usize| {
         let (open, close) = ("<md:EntitiesDescriptor>", "</md:EntitiesDescriptor>");
@@ -348,7 +351,9 @@ fn what_is_not_well_formed_or_too_much_has_a_name() {
     );
     assert_eq!(in_pieces(&format!("{head}</md:EntitiesDescriptor>"), &[]).err(), Some(Fault::Unsigned));
     assert_eq!(in_pieces(&format!("{head}<a/>{signature}</md:EntitiesDescriptor>"), &[]).err(), Some(Fault::Unsigned));
-    assert_eq!(in_pieces(&format!("{head}{signature}</md:EntitiesDescriptor><a/>"), &[]).err(), malformed);
+    let followed_by = |after: &str| in_pieces(&format!("{head}{signature}</md:EntitiesDescriptor>{after}"), &[]).err();
+    assert_eq!((followed_by("\n<!-- c -->"), followed_by("<a/>"), followed_by("a")), (None, malformed, malformed));
+    assert_eq!(followed_by(&" ".repeat((1 << 20) + 1)), Some(Fault::PieceTooLarge));
 }
 
 /// A declaration at the root of those. It is not part of the canonical form.
