@@ -58,6 +58,11 @@ impl Federation {
         self.dir.join("metadata.xml")
     }
 
+    /// The one path it is served at from now on.
+    pub fn move_to(&self, path: &str) {
+        write(&self.dir, "path", path);
+    }
+
     /// How it is served from now on.
     pub fn serve(&self, mode: &str) {
         write(&self.dir, "mode", mode);

@@ -3,7 +3,7 @@
 
 use std::{path::Path, sync::LazyLock};
 
-use guichet_tests::{ALICE, Federation, Files, Gateway, House, run, wait};
+use guichet_tests::{ALICE, Federation, Files, Gateway, House, federation::sign_aggregate, run, wait};
 
 static HOUSE: LazyLock<House> = LazyLock::new(|| House::with_idp("federation-metadata"));
 
@@ -115,6 +115,8 @@ fn a_source_that_serves_nonsense_changes_nothing() {
     says("further ahead than `validity_max`");
     federation.publish_without_end(idp, &key);
     says("has no end");
+    federation.publish(idp, &key, 0);
+    says("the document has expired");
     assert_login(&gateway);
     federation.publish(idp, &key, 8);
     wait_refresh(&gateway, "new");
@@ -124,7 +126,7 @@ fn a_source_that_serves_nonsense_changes_nothing() {
 #[test]
 fn an_idp_is_asked_for_by_the_digest_of_its_entity() {
     let (world, idp) = (&HOUSE.world, HOUSE.idp());
-    let key = world.pki().saml("mdq-key");
+    let [key, stranger] = ["mdq-key", "mdq-stranger"].map(|name| world.pki().saml(name));
     let digest = guichet_tests::python("sha1.py", &[&idp.entity_id()]);
     let path = format!("/mdq/entities/%7Bsha1%7D{}", digest.trim());
     let mut federation = Federation::start(world, "mdq", &path);
@@ -132,7 +134,64 @@ fn an_idp_is_asked_for_by_the_digest_of_its_entity() {
     let mut gateway = gateway("mdq-gateway", &format!("mdq = \"{}\"", federation.url("/mdq/")), &[&key]);
     wait_idps(&gateway, 1.0);
     assert_login(&gateway);
+    wait_refresh(&gateway, "unchanged");
+
+    federation.move_to("/mdq/entities/another");
+    gateway.wait_log("the source answered 404");
+    assert_login(&gateway);
+    federation.move_to(&path);
+    wait_refresh(&gateway, "unchanged");
+
+    federation.publish(idp, &stranger, 8);
+    gateway.wait_log("not by one of the configured keys");
+    assert_login(&gateway);
+    let another = idp.metadata().replacen(&idp.entity_id(), "https://idp.another.test/", 1);
+    sign_aggregate("mdq", &[another], &key, Some(8), &federation.document());
+    gateway.wait_log("does not hold the IdP it was asked for");
+    assert_login(&gateway);
+    federation.publish(idp, &key, 9);
+    wait_refresh(&gateway, "new");
+
     federation.kill();
     gateway.restart();
+    assert_login(&gateway);
+}
+
+#[test]
+fn a_federation_that_drops_the_idp_of_a_tenant_is_not_believed_at_once() {
+    let (world, idp) = (&HOUSE.world, HOUSE.idp());
+    let key = world.pki().saml("dropping-key");
+    let federation = Federation::start(world, "dropping", "/idps.xml");
+    let entity = idp.metadata();
+    // Twice in the document: the first counts. By the second nobody could log in.
+    let twice = entity.replace("SingleSignOnService ", "SingleLogoutService ");
+    let publish =
+        |members: &[String], days| sign_aggregate("dropping", members, &key, Some(days), &federation.document());
+    publish(&[entity.clone(), twice], 7);
+    let gateway = gateway("dropping-gateway", &format!("url = \"{}\"", federation.url("/idps.xml")), &[&key]);
+    wait_idps(&gateway, 1.0);
+    gateway.wait_log("An entity stands twice in the metadata");
+    assert_login(&gateway);
+
+    let another = entity.replacen(&idp.entity_id(), "https://idp.another.test/", 1);
+    publish(&[another], 8);
+    gateway.wait_log("the document drops 1 of the 1 IdPs of tenants");
+    let line = gateway.wait_log("New metadata drops the IdP of a tenant.");
+    assert!(line.contains(&idp.entity_id()), "{line}");
+    let refused = gateway.metric("guichet_saml_metadata_idps_dropped_total", &["national", "refused"]);
+    assert!(refused >= 1.0, "{}", gateway.metrics());
+    assert_login(&gateway);
+
+    let ends =
+        |owner: &str| gateway.metric("guichet_saml_metadata_certificate_not_after_seconds", &["national", owner]);
+    let pinned =
+        run(std::process::Command::new("openssl").args(["x509", "-noout", "-enddate", "-in"]).arg(&key.certificate));
+    let pinned = pinned.trim().trim_start_matches("notAfter=");
+    let pinned = run(std::process::Command::new("date").args(["+%s", "-d", pinned]));
+    assert_eq!(ends("\"pinned\""), pinned.trim().parse::<f64>().expect("a number"));
+    assert!(ends("\"idp\"") > 0.0);
+
+    federation.publish(idp, &key, 9);
+    wait_refresh(&gateway, "new");
     assert_login(&gateway);
 }
