@@ -417,7 +417,12 @@ impl Outcome {
 
 /// Whose an IdP's name for a user is, bounded in time.
 async fn identify(directory: &dyn Directory, tenant: &Tenant, identifier: &Identifier) -> Identified {
-    let question = Question { tenant, attribute: identifier.directory_attribute(), value: identifier.value() };
+    let question = Question {
+        tenant: &tenant.id,
+        domains: &tenant.domains,
+        attribute: identifier.directory_attribute(),
+        value: identifier.value(),
+    };
     tokio::time::timeout(LOOKUP_TIMEOUT, directory.identify(question)).await.unwrap_or(Identified::Unavailable)
 }
 

@@ -12,8 +12,8 @@ use std::{
     time::Duration,
 };
 
-use guichet_auth::directory::{Account, Directory, Ldap, Lookup, Verdict};
-use guichet_config::{Address, Category, Secret};
+use guichet_auth::directory::{Account, Directory, Identified, Ldap, Lookup, Question, Verdict};
+use guichet_config::{Address, Category, Domain, Secret};
 
 const READER: &str = "cn=reader,dc=guichet,dc=test";
 
@@ -205,6 +205,26 @@ async fn every_answer_falls_into_its_class() {
     assert!(matches!(locked, Lookup::Found(account) if !account.active), "no bind was needed to know");
     assert_eq!(directory.lookup(&address("nobody@univ-a.example")).await, Lookup::Unknown);
     assert_eq!(directory.lookup(&address("twin@univ-a.example")).await, Lookup::Unavailable);
+}
+
+#[tokio::test]
+async fn what_an_idp_calls_a_user_is_one_account_of_the_tenant_or_nobodys() {
+    let slapd = Slapd::start();
+    let directory = slapd.directory(|_| {});
+    let (ours, others) = (["univ-a.example".parse().unwrap()], ["univ-b.example".parse().unwrap()]);
+    let tenant = "univ-a".parse().unwrap();
+    let ask = async |domains: &[Domain], attribute: &str, value: &str| {
+        directory.identify(Question { tenant: &tenant, domains, attribute: Some(attribute), value }).await
+    };
+    assert_eq!(ask(&ours, "uid", "alice").await, Identified::One(alice()));
+    assert_eq!(ask(&others, "uid", "alice").await, Identified::Unknown, "an account of another tenant");
+    for value in ["nobody", "*", "al*", "alice)(uid=bob", "\\2a", "alice\0"] {
+        assert_eq!(ask(&ours, "uid", value).await, Identified::Unknown, "{value}");
+    }
+    assert_eq!(ask(&ours, "businessCategory", "active").await, Identified::Several);
+    slapd.signal("STOP");
+    assert_eq!(ask(&ours, "uid", "alice").await, Identified::Unavailable);
+    slapd.signal("CONT");
 }
 
 #[tokio::test]

@@ -74,7 +74,7 @@ impl Directory for Ldap {
     }
 
     fn identify<'a>(&'a self, question: Question<'a>) -> Answer<'a, Identified> {
-        let (inner, value, domains) = (Arc::clone(&self.0), question.value.to_owned(), question.tenant.domains.clone());
+        let (inner, value, domains) = (Arc::clone(&self.0), question.value.to_owned(), question.domains.to_vec());
         // The check of the configuration sees to it that there is one.
         let Some(attribute) = question.attribute.map(str::to_owned) else {
             return Box::pin(std::future::ready(Identified::Unavailable));

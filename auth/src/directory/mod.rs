@@ -5,7 +5,7 @@ mod ldap;
 
 use std::{future::Future, pin::Pin};
 
-use guichet_config::{Address, Category, CellId, Secret, Tenant};
+use guichet_config::{Address, Category, CellId, Domain, Secret, TenantId};
 
 pub use self::{embedded::Embedded, ldap::Ldap};
 
@@ -37,7 +37,9 @@ pub enum Lookup {
 #[derive(Clone, Copy, Debug)]
 pub struct Question<'a> {
     /// The tenant whose IdP says it.
-    pub tenant: &'a Tenant,
+    pub tenant: &'a TenantId,
+    /// Its domains: an account has an address in one of them.
+    pub domains: &'a [Domain],
     /// Where an LDAP directory has it.
     pub attribute: Option<&'a str>,
     /// Printable ASCII without spaces, in lower case.

@@ -156,7 +156,7 @@ impl Metrics {
             setup_requests: counters(&r, "guichet_setup_requests_total", "Mail programs that asked for their settings.", &["document", "result"]),
 
             saml_requests: counters(&r, "guichet_saml_requests_total", "Login requests sent to an IdP.", &["tenant"]),
-            saml_logins: counters(&r, "guichet_saml_logins_total", "Answers of an IdP at the assertion consumer.", &["tenant", "result"]),
+            saml_logins: counters(&r, "guichet_saml_logins_total", "Answers of an IdP at the assertion consumer; `tested`: of a test login.", &["tenant", "result"]),
             saml_refusals: counters(&r, "guichet_saml_refusals_total", "Responses refused, by the check that failed.", &["kind"]),
             saml_metadata_refreshes: counters(&r, "guichet_saml_metadata_refreshes_total", "Documents of IdP metadata looked at again.", &["federation", "result"]),
             saml_metadata_refreshed: gauges(&r, "guichet_saml_metadata_refreshed_seconds", "When the source last stood by the metadata in use, Unix time.", &["federation"]),

@@ -216,6 +216,13 @@ pub(crate) struct Tested {
     pub(crate) attributes: Vec<TestedAttribute>,
 }
 
+impl Tested {
+    /// Whether a check of the Response failed.
+    fn fails(&self) -> bool {
+        self.checks.iter().any(|check| check.reason.is_some())
+    }
+}
+
 /// One check of a test login.
 pub(crate) struct TestedCheck {
     /// In words.
