@@ -311,7 +311,10 @@ async fn test(State(app): Shared, Path(tenant): Path<String>, headers: HeaderMap
         target: "guichet::audit", actor = actor(&headers), action = "saml_test", %tenant, until,
         "An operator made a link for a test login."
     );
-    let link = format!("{}/login/test?ticket={ticket}", snapshot.config.public.origin);
+    // At the tenant's own name, when it has one: there its users log in.
+    let hosts = &snapshot.config.hosts;
+    let host = hosts.all().find(|host| host.tenant.as_ref() == Some(&tenant)).unwrap_or_else(|| hosts.public());
+    let link = format!("{}/login/test?ticket={ticket}", host.origin);
     Ok(Json(TestLink { tenant: tenant.to_string(), link, until }))
 }
 
