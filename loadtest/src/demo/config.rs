@@ -171,8 +171,14 @@ staff = "auto"
 students = "auto"
 "#,
         entity_id = entity_id(institution),
-    )
+    ) + if institution.one_password { ONE_PASSWORD } else { "" }
 }
+
+const ONE_PASSWORD: &str = r#"
+# Its identity provider judges the passwords of mail programs, too.
+[tenant.ecole-c.idp.saml.ecp]
+username = "local_part"
+"#;
 
 #[cfg(test)]
 mod tests {

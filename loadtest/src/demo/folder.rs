@@ -153,7 +153,8 @@ impl Folder {
 
 /// The embedded directory.
 fn users(people: &[Institution]) -> anyhow::Result<String> {
-    let mut text = String::from("# The demo's directory. Passwords are `mail-LOGIN-1`.\n");
+    let mut text =
+        String::from("# The demo's directory. Passwords are `mail-LOGIN-1`, those of School C `idp-LOGIN-1`.\n");
     for person in people.iter().flat_map(|institution| &institution.people) {
         let hash = Argon2::default()
             .hash_password(person.password.as_bytes())

@@ -61,7 +61,11 @@ fn write(
             )?;
         }
     }
-    writeln!(out, "  and user001 to user020 of each, with passwords of the same shape\n")?;
+    writeln!(out, "  and user001 to user020 of each, with passwords of the same shape")?;
+    writeln!(
+        out,
+        "  (School C has one password for everything: its identity provider judges it for mail, too, by ECP)\n"
+    )?;
 
     let Some((tenant, user)) = info.tenants.first().and_then(|tenant| Some((tenant, tenant.users.first()?))) else {
         return Ok(());

@@ -144,6 +144,7 @@ fn identity_provider(folder: &Folder, ports: &Ports, people: &Arc<Vec<Institutio
     let sp = ServiceProvider {
         entity_id: format!("{origin}/saml/metadata"),
         acs: format!("{origin}/saml/acs"),
+        ecp: format!("{origin}/saml/ecp"),
         slo: format!("{origin}/saml/slo"),
         encryption_certificate: der_of_pem(&folder.read("saml/encryption.crt")?)?,
     };

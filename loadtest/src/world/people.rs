@@ -1,4 +1,4 @@
-//! Who lives in the world: two institutions with a few named people and a crowd.
+//! Who lives in the world: three institutions with a few named people and a crowd.
 
 /// Someone with a mailbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,14 +28,16 @@ pub struct Institution {
     pub name_en: &'static str,
     /// Home cell.
     pub cell: &'static str,
+    /// One password for everything: its IdP judges those of mail programs, too (ECP).
+    pub one_password: bool,
     /// Its people.
     pub people: Vec<Person>,
 }
 
-/// Cells, in the order of the institutions they are home to.
+/// Cells.
 pub const CELLS: [&str; 2] = ["alpha", "beta"];
 
-/// The two institutions; `crowd` more people in each, every fourth of them staff.
+/// The institutions; `crowd` more people in each, every fourth of them staff.
 pub fn institutions(crowd: usize) -> Vec<Institution> {
     vec![
         institution(
@@ -56,7 +58,23 @@ pub fn institutions(crowd: usize) -> Vec<Institution> {
             &[("bob", "staff"), ("berthe", "student")],
             crowd,
         ),
+        one_password(institution(
+            "ecole-c",
+            "ecole-c.example",
+            "École C",
+            "School C",
+            "beta",
+            &[("carole", "staff"), ("cyril", "student")],
+            crowd,
+        )),
     ]
+}
+
+fn one_password(mut institution: Institution) -> Institution {
+    for person in &mut institution.people {
+        person.password.clone_from(&person.idp_password);
+    }
+    Institution { one_password: true, ..institution }
 }
 
 fn institution(
@@ -72,7 +90,7 @@ fn institution(
     people.extend(
         (1..=crowd).map(|n| person(&format!("user{n:03}"), domain, if n % 4 == 0 { "staff" } else { "student" })),
     );
-    Institution { id, domain, name_fr, name_en, cell, people }
+    Institution { id, domain, name_fr, name_en, cell, one_password: false, people }
 }
 
 fn person(login: &str, domain: &str, category: &'static str) -> Person {

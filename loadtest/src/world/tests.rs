@@ -14,6 +14,7 @@ use tokio::{
 };
 
 const ACS: &str = "https://localhost:8443/saml/acs";
+const ECP: &str = "https://localhost:8443/saml/ecp";
 const SP: &str = "https://localhost:8443/saml/metadata";
 
 struct Started {
@@ -49,15 +50,16 @@ async fn started() -> Started {
     let sp = ServiceProvider {
         entity_id: SP.into(),
         acs: ACS.into(),
+        ecp: ECP.into(),
         slo: "https://localhost:8443/saml/slo".into(),
         encryption_certificate: der_of_pem(&encryption.certificate).unwrap(),
     };
-    let idps = vec![IdpOf {
-        tenant: "univ-a".into(),
-        entity_id: "https://idp.univ-a.example".into(),
+    let idps = ["univ-a", "ecole-c"].map(|tenant| IdpOf {
+        tenant: tenant.into(),
+        entity_id: format!("https://idp.{tenant}.example"),
         signing: signing.clone(),
-    }];
-    let idp = Idp::new(Arc::clone(&institutions), idps, sp);
+    });
+    let idp = Idp::new(Arc::clone(&institutions), idps.into(), sp);
     let sockets = Sockets {
         idp: TcpListener::bind("127.0.0.1:0").await.unwrap(),
         cells: vec![cell_sockets().await, cell_sockets().await],
@@ -325,4 +327,24 @@ async fn a_session_of_the_idp_needs_no_password_until_it_is_ended_there_or_by_us
     let answer = client.get(url).send().await.unwrap();
     let to = answer.headers()["location"].to_str().unwrap();
     assert!(to.contains("RelayState=state") && message(to, "SAMLResponse").contains("status:Success"), "{to}");
+}
+
+#[tokio::test]
+async fn a_school_with_one_password_answers_a_program_in_an_envelope() {
+    let started = started().await;
+    let client = reqwest_client();
+    let ask = |tenant: &str, password: &str| {
+        let body = format!(
+            "<S:Envelope xmlns:S=\"http://schemas.xmlsoap.org/soap/envelope/\"><S:Body>{}</S:Body></S:Envelope>",
+            request_xml(ECP)
+        );
+        client.post(format!("{}/{tenant}/ecp", started.idp)).basic_auth("carole", Some(password)).body(body).send()
+    };
+    assert_eq!(ask("ecole-c", "wrong").await.unwrap().status(), 401);
+    assert_eq!(ask("univ-a", "idp-alice-1").await.unwrap().status(), 404, "only where it is so");
+    let answer = ask("ecole-c", "idp-carole-1").await.unwrap();
+    assert_eq!(answer.status(), 200);
+    let envelope = answer.text().await.unwrap();
+    assert!(envelope.contains(&format!("AssertionConsumerServiceURL=\"{ECP}\"")), "{envelope}");
+    assert!(envelope.contains("EncryptedAssertion") && !envelope.contains("carole"), "{envelope}");
 }

@@ -5,6 +5,7 @@
 //! | `GET /TENANT/sso?SAMLRequest=…&RelayState=…` | sign-in form (HTTP-Redirect binding), or at once the form below when the browser has a session here |
 //! | `POST /TENANT/sso`, same fields | sign-in form (HTTP-POST binding) |
 //! | `POST /TENANT/login`: `idp_login`, `idp_password` and the form's hidden fields | a form that posts the Response to the assertion consumer |
+//! | `POST /TENANT/ecp`: SOAP, with Basic credentials | the Response in an envelope (ECP), where the institution has one password for everything |
 //! | `GET /TENANT/` | who is signed in here, and a button to sign out everywhere |
 //! | `POST /TENANT/logout` | ends the session here and leads on to the service provider's logout |
 //! | `GET /TENANT/slo?SAMLRequest=…` or `SAMLResponse=…` | logout asked for by the service provider, or its answer to ours |
@@ -13,6 +14,7 @@
 //!
 //! Signatures of requests are not verified: what is rehearsed here is the service provider.
 
+mod ecp;
 mod logout;
 mod sessions;
 mod sso;
@@ -102,6 +104,7 @@ impl Idp {
             .route("/{tenant}/", get(logout::page))
             .route("/{tenant}/sso", get(sso::by_redirect).post(sso::by_post))
             .route("/{tenant}/login", post(sso::login))
+            .route("/{tenant}/ecp", post(ecp::answer))
             .route("/{tenant}/logout", post(logout::everywhere))
             .route("/{tenant}/slo", get(logout::by_redirect))
             .layer(middleware::from_fn_with_state(self.clone(), refuse_when_down))

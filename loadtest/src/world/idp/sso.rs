@@ -66,11 +66,11 @@ fn answer(idp: &Idp, tenant: &str, headers: &HeaderMap, xml: Result<String, Saml
 }
 
 /// Only our service provider, only at its assertion consumer: as an IdP with metadata does.
-fn known(sp: &ServiceProvider, request: &AuthnRequest) -> Result<(), SamlError> {
+pub(super) fn known(sp: &ServiceProvider, request: &AuthnRequest) -> Result<(), SamlError> {
     if request.issuer != sp.entity_id {
         return Err(SamlError(format!("unknown service provider {}", request.issuer)));
     }
-    if request.acs != sp.acs {
+    if request.acs != sp.acs && request.acs != sp.ecp {
         return Err(SamlError(format!("{} is not an assertion consumer of {}", request.acs, request.issuer)));
     }
     Ok(())
@@ -172,5 +172,5 @@ fn hand_over(idp: &Idp, tenant: &str, request: &AuthnRequest, session: &Session,
     }
 }
 
-const PASSWORD: &str = "urn:oasis:names:tc:SAML:2.0:ac:classes:PasswordProtectedTransport";
+pub(super) const PASSWORD: &str = "urn:oasis:names:tc:SAML:2.0:ac:classes:PasswordProtectedTransport";
 const MFA: &str = "https://refeds.org/profile/mfa";

@@ -43,13 +43,14 @@ pub fn federation_metadata(
                  <md:SingleLogoutService Binding=\"urn:oasis:names:tc:SAML:2.0:bindings:HTTP-Redirect\" Location=\"{idp}/slo\"/>\
                  <md:SingleSignOnService Binding=\"urn:oasis:names:tc:SAML:2.0:bindings:HTTP-Redirect\" Location=\"{idp}/sso\"/>\
                  <md:SingleSignOnService Binding=\"urn:oasis:names:tc:SAML:2.0:bindings:HTTP-POST\" Location=\"{idp}/sso\"/>\
-                 </md:IDPSSODescriptor></md:EntityDescriptor>",
+                 {ecp}</md:IDPSSODescriptor></md:EntityDescriptor>",
                 entity = escape(entry.entity_id),
                 scope = entry.institution.domain,
                 fr = escape(entry.institution.name_fr),
                 en = escape(entry.institution.name_en),
                 certificate = certificate_text(entry.certificate),
                 idp = escape(entry.idp),
+                ecp = ecp(entry),
             )
         })
         .collect();
@@ -61,4 +62,12 @@ pub fn federation_metadata(
         signature_template(&id),
     );
     sign(&xml, &federation.key)
+}
+
+fn ecp(entry: &MetadataEntry<'_>) -> String {
+    let endpoint = format!(
+        "<md:SingleSignOnService Binding=\"urn:oasis:names:tc:SAML:2.0:bindings:SOAP\" Location=\"{}/ecp\"/>",
+        escape(entry.idp)
+    );
+    if entry.institution.one_password { endpoint } else { String::new() }
 }

@@ -24,6 +24,8 @@ pub struct ServiceProvider {
     pub entity_id: String,
     /// Assertion consumer, HTTP-POST.
     pub acs: String,
+    /// Assertion consumer, PAOS.
+    pub ecp: String,
     /// Single logout, HTTP-Redirect.
     pub slo: String,
     /// DER certificate to encrypt to.
@@ -37,10 +39,9 @@ pub struct ServiceProvider {
 pub fn read_request(xml: &str) -> Result<AuthnRequest, SamlError> {
     let doc = parse(xml)?;
     let missing = |what: &str| SamlError(format!("the request has no {what}"));
-    let element = doc.document_element().and_then(|root| doc.element(root)).ok_or_else(|| missing("root"))?;
-    if element.name.local_name != "AuthnRequest" || element.name.namespace_uri.as_deref() != Some(SAMLP) {
-        return Err(SamlError("not an AuthnRequest".to_owned()));
-    }
+    // By ECP it stands in an envelope.
+    let found = doc.get_elements_by_tag_name_ns(SAMLP, "AuthnRequest");
+    let element = found.first().and_then(|&node| doc.element(node)).ok_or_else(|| missing("AuthnRequest"))?;
     let attribute = |name: &str| element.get_attribute(name).map(str::to_owned).ok_or_else(|| missing(name));
     Ok(AuthnRequest {
         id: attribute("ID")?,
