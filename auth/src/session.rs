@@ -5,6 +5,8 @@
 //! reuse, however many a ring key seals. The plaintext is a JSON array; its format version is part of the HKDF
 //! context, so a cookie of another version is simply foreign.
 
+mod discovery;
+
 use std::{sync::Arc, time::Duration};
 
 use aws_lc_rs::{
@@ -14,6 +16,8 @@ use aws_lc_rs::{
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use guichet_config::{Address, Category, CellId, Secret, TenantId};
 use serde::{Serialize, de::DeserializeOwned};
+
+pub use discovery::PendingDiscovery;
 
 use crate::{Identity, Method, WallTime};
 
@@ -322,6 +326,7 @@ enum Kind {
     Session,
     Pending,
     TestTicket,
+    Discovery,
 }
 
 impl Kind {
@@ -331,6 +336,7 @@ impl Kind {
             Self::Session => "guichet session 1",
             Self::Pending => "guichet pending login 3",
             Self::TestTicket => "guichet test ticket 1",
+            Self::Discovery => "guichet pending discovery 1",
         }
     }
 }

@@ -3,6 +3,7 @@
 mod bearers;
 mod cells;
 mod directory;
+mod discovery;
 mod ecp;
 mod files;
 mod hosts;
@@ -125,6 +126,7 @@ impl Check {
         let dns_servers = self.dns(&main.dns);
         let origin = public.as_ref().map(|public| public.origin.clone());
         let saml = self.saml(main.saml.as_ref(), origin.as_deref());
+        let discovery = self.discovery(main.saml.as_ref());
         let federations = self.federations(&main.federation);
         let bearers = self.bearers(&main.bearer);
         let availability = self.availability(&main.availability);
@@ -154,6 +156,7 @@ impl Check {
             listeners: listeners?,
             directory: directory?,
             saml: saml?,
+            discovery: discovery?,
             federations: federations?,
             bearers: bearers?,
             availability: availability?,

@@ -2,6 +2,7 @@
 
 mod bearer;
 mod cell;
+mod discovery;
 mod host;
 mod listener;
 mod publication;
@@ -19,6 +20,7 @@ use ipnet::IpNet;
 
 pub use bearer::*;
 pub use cell::*;
+pub use discovery::*;
 pub use host::*;
 pub use listener::*;
 pub use publication::*;
@@ -45,6 +47,8 @@ pub struct Config {
     pub directory: Directory,
     /// Our side of SAML; present when a tenant has an IdP.
     pub saml: Option<ServiceProvider>,
+    /// Choosing an institution with the help of others, and for others.
+    pub discovery: Discovery,
     /// Sources of IdP metadata.
     pub federations: Vec<Federation>,
     /// Issuers of bearer tokens.

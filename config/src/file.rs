@@ -6,6 +6,7 @@
 mod bearer;
 mod cell;
 mod directory;
+mod discovery;
 mod listener;
 mod saml;
 mod server;
@@ -22,6 +23,7 @@ pub(crate) use cell::{
     Cell, CellMail, CellRelay, CellTls, CellWeb, CellZimbra, ClientAddress, Health, MasterLogin, RelayAddress,
 };
 pub(crate) use directory::{Directory, Embedded, Ldap, Status, User, UsersFile};
+pub(crate) use discovery::DiscoveryClient;
 pub(crate) use listener::{
     ClientCa, DataLines, Listeners, MailTls, Mechanism, PlainListener, ProxyProtocol, RelayListener,
 };

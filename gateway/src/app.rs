@@ -3,7 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     sync::{
-        Arc, Weak,
+        Arc, OnceLock, Weak,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -14,7 +14,7 @@ use guichet_auth::{
     Authenticator, Clock, SystemClock, WallTime,
     availability::Board,
     bearer::VerifyToken,
-    saml::{MetadataIndex, ServiceProvider},
+    saml::{MetadataIndex, ServiceProvider, discovery::Institutions},
     session::Sealer,
     store::{DrainOverride, Store},
 };
@@ -49,6 +49,8 @@ pub struct Snapshot {
     pub sp: Option<Arc<ServiceProvider>>,
     /// The other sides.
     pub idps: Arc<MetadataIndex>,
+    /// The institutions to choose from, made when somebody first chooses.
+    pub institutions: OnceLock<Institutions>,
     /// Cookies.
     pub sealer: Arc<Sealer>,
     /// TLS of every listener.
@@ -254,6 +256,7 @@ pub(crate) fn make_snapshot(
         bearers: issuers,
         sp,
         idps,
+        institutions: OnceLock::new(),
         sealer: Arc::new(Sealer::new(keys, &config.public.hostname)),
         tls: Arc::new(tls),
         client_tls,

@@ -1,7 +1,10 @@
 //! Reload: check first, then replace at once, or change nothing. And what is kept fresh between reloads: certificates
 //! and session keys.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use guichet_auth::session::Sealer;
 
@@ -116,6 +119,7 @@ impl Snapshot {
             bearers: self.bearers.clone(),
             sp: self.sp.clone(),
             idps: self.idps.clone(),
+            institutions: OnceLock::new(),
             sealer: self.sealer.clone(),
             tls: self.tls.clone(),
             client_tls: self.client_tls.clone(),

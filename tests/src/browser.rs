@@ -100,9 +100,63 @@ impl Browser {
         self.post(&format!("element/{element}/click"), &json!({}));
     }
 
+    /// Presses the keys of a text, wherever the focus is: [`TAB`] and [`ENTER`] are keys, too.
+    pub fn press(&self, keys: &str) {
+        let strokes: Vec<Value> = keys
+            .chars()
+            .flat_map(|key| ["keyDown", "keyUp"].map(|kind| json!({"type": kind, "value": key.to_string()})))
+            .collect();
+        self.post("actions", &json!({"actions": [{"type": "key", "id": "keyboard", "actions": strokes}]}));
+    }
+
+    /// Presses [`TAB`] until the focus is on the element of a CSS selector.
+    pub fn tab_to(&self, selector: &str) {
+        for _ in 0..TABS_MAX {
+            self.press(TAB);
+            if self.script(&format!("return document.activeElement.matches({})", json!(selector))) == json!(true) {
+                return;
+            }
+        }
+        panic!("{TABS_MAX} times Tab lead to no {selector}");
+    }
+
+    /// From now on, no page runs scripts of its own.
+    pub fn without_scripts(&self) {
+        self.devtools("Emulation.setScriptExecutionDisabled", &json!({"value": true}));
+    }
+
+    /// Shows pages as wide as this, in CSS pixels.
+    pub fn width(&self, pixels: u32) {
+        let metrics = json!({"width": pixels, "height": 900, "deviceScaleFactor": 1, "mobile": false});
+        self.devtools("Emulation.setDeviceMetricsOverride", &metrics);
+    }
+
+    /// Roles and names of what assistive technology sees, in the order of the page.
+    pub fn accessible(&self) -> Vec<(String, String)> {
+        self.devtools("Accessibility.enable", &json!({}));
+        let tree = self.devtools("Accessibility.getFullAXTree", &json!({}));
+        let nodes = tree.get("nodes").and_then(Value::as_array).cloned().unwrap_or_default();
+        let word = |node: &Value, name: &str| {
+            let value = node.get(name).and_then(|property| property.get("value"));
+            value.and_then(Value::as_str).unwrap_or_default().to_owned()
+        };
+        let seen = |node: &&Value| node.get("ignored") != Some(&json!(true));
+        nodes.iter().filter(seen).map(|node| (word(node, "role"), word(node, "name"))).collect()
+    }
+
+    /// One command of the DevTools protocol.
+    fn devtools(&self, command: &str, parameters: &Value) -> Value {
+        self.post("goog/cdp/execute", &json!({"cmd": command, "params": parameters}))
+    }
+
     /// Whether the page has such an element.
     pub fn has(&self, selector: &str) -> bool {
         self.try_find(selector).is_some()
+    }
+
+    /// Waits until the page has such an element.
+    pub fn wait_for(&self, selector: &str) {
+        self.find(selector);
     }
 
     /// Waits until the text of the page contains `words`.
@@ -156,6 +210,13 @@ impl Drop for Browser {
         let _ = exchange("DELETE", &self.session, None);
     }
 }
+
+/// W3C WebDriver §17.4.2.
+pub const TAB: &str = "\u{e004}";
+/// As [`TAB`].
+pub const ENTER: &str = "\u{e007}";
+/// More stops than a page of ours has before its list.
+const TABS_MAX: usize = 30;
 
 /// Puts the authority into a new NSS database, as an administrator would: certificate errors stay real.
 pub(crate) fn trust(folder: &Path, ca: &Path) {

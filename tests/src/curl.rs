@@ -40,9 +40,10 @@ impl Answer {
         self.headers.iter().filter(|(n, _)| n == name).map(|(_, v)| v.as_str()).collect()
     }
 
-    /// `Location`.
+    /// Where it leads: by `Location`, or by a page that leads on (`Refresh`).
     pub fn location(&self) -> &str {
-        self.header("location").unwrap_or_else(|| panic!("no Location: {self:?}"))
+        let onward = || self.header("refresh").and_then(|value| value.strip_prefix("0; url="));
+        self.header("location").or_else(onward).unwrap_or_else(|| panic!("leads nowhere: {self:?}"))
     }
 
     /// Value of the form field `name`.

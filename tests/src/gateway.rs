@@ -199,6 +199,11 @@ bind = ["127.0.0.1:{http}"]
             .join("\n")
     }
 
+    /// A URL of the web listener to be.
+    pub fn url(&self, path: &str) -> String {
+        format!("https://{HOST}:{}{path}", self.ports.https)
+    }
+
     /// Folder of the file.
     pub fn dir(&self) -> &Path {
         &self.dir

@@ -203,10 +203,10 @@ category = "staff"
         Curl::trusting(&self.world, HOST)
     }
 
-    /// The gateway's redirect to the IdP for someone who typed an address.
+    /// The IdP's address that the gateway leads to when someone types an address.
     pub fn to_idp(&self, gateway: &Gateway, browser: &Curl, address: &str) -> String {
         let answer = browser.post(&gateway.url("/login/start"), &[("address", address), ("next", "/")]);
-        assert_eq!(answer.status, 303, "{answer:?}");
+        assert_eq!(answer.status, 200, "{answer:?}");
         answer.location().to_owned()
     }
 

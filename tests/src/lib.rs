@@ -2,7 +2,7 @@
 //!
 //! A [`World`] is a folder with a certificate authority. Peers live in it, each a [`Daemon`] that ends with the test
 //! process, however that ends: [`Slapd`] (OpenLDAP), [`Dovecot`] (an IMAP cell), [`Postfix`] (its submission),
-//! [`SimpleSaml`], [`Pysaml2`] and [`LemonLdap`] (identity providers), [`Federation`] (its metadata by HTTPS), [`WebCell`] (aiohttp) and [`Gateway`] (the built `guichet`); only [`Scripted`]
+//! [`SimpleSaml`], [`Pysaml2`] and [`LemonLdap`] (identity providers), [`Federation`] (its metadata by HTTPS), [`DiscoveryService`] (its choice of institution), [`WebCell`] (aiohttp) and [`Gateway`] (the built `guichet`); only [`Scripted`]
 //! is no real server, as none misbehaves on demand. Clients are as real: [`Curl`], [`openssl`], [`python`](fn@python) with
 //! `imapclient`, [`Thunderbird`], and [`Browser`] (Chromium); what they keep in files is read by [`maildir`].
 //!
@@ -12,6 +12,7 @@
 mod browser;
 mod curl;
 mod daemon;
+mod discovery;
 mod dovecot;
 pub mod federation;
 mod gateway;
@@ -33,9 +34,10 @@ pub mod wait;
 mod webcell;
 mod world;
 
-pub use browser::Browser;
+pub use browser::{Browser, ENTER, TAB};
 pub use curl::{Answer, Curl};
 pub use daemon::{Daemon, Signal};
+pub use discovery::DiscoveryService;
 pub use dovecot::{Dovecot, MASTER, Mailbox, welcome};
 pub use federation::Federation;
 pub use gateway::{Gateway, HOST, Settings, guichet};

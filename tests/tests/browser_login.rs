@@ -79,8 +79,7 @@ fn by_the_directory_where_there_is_no_institution_page_in_english() {
     browser.goto(&gateway.url("/"));
     browser.wait_text("Your email address");
     browser.screenshot("chooser-en");
-    browser.script("document.getElementById('tenant').value = 'labo-b'");
-    browser.click("form:has(#tenant) button");
+    browser.click("button[value=labo-b]");
     browser.wait_text("Your mail password");
     assert!(!browser.text().contains("has not been answering"));
     browser.screenshot("password-en");

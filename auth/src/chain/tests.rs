@@ -124,6 +124,7 @@ pub(crate) fn config() -> Config {
         listeners: Vec::new(),
         directory: Configured::Embedded(Users::default()),
         saml: None,
+        discovery: guichet_config::Discovery::default(),
         federations: Vec::new(),
         bearers: Vec::new(),
         availability: guichet_config::Availability {

@@ -5,6 +5,7 @@
 
 mod attributes;
 mod decrypt;
+pub mod discovery;
 pub mod ecp;
 mod envelope;
 mod error_url;

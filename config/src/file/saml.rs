@@ -1,9 +1,11 @@
 //! Our side of SAML and the metadata it reads.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Lapse, Pair, Text};
+use super::{DiscoveryClient, Lapse, Pair, Text};
 
 /// The gateway as SAML service provider.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
@@ -49,6 +51,11 @@ pub(crate) struct Saml {
     #[serde(default)]
     #[schemars(length(max = 16))]
     pub(crate) assurance_certifications: Vec<String>,
+    /// Discovery service of the federation, offered on the login page to those who do not find their institution.
+    pub(crate) discovery: Option<String>,
+    /// Service providers that may ask us where their users belong, by name; without any, nobody is answered.
+    #[serde(default)]
+    pub(crate) discovery_for: BTreeMap<String, DiscoveryClient>,
 }
 
 /// A picture.

@@ -101,6 +101,9 @@ fn the_fleet_reads_its_tenants_from_their_files() {
     assert!(config.management.tls.is_some());
     let hosts: Vec<&str> = config.hosts.all().map(|host| host.hostname.as_str()).collect();
     assert_eq!(hosts[1..], ["mail.univ-nord.example"]);
+    assert_eq!(config.discovery.service.as_deref(), Some("https://discovery.federation.example/"));
+    let wiki = &config.discovery.clients["https://wiki.partage.example/shibboleth"];
+    assert_eq!((wiki.name.as_str(), wiki.return_to.len()), ("wiki", 1));
     let gamma = &config.cells[&"gamma".parse().unwrap()];
     assert!(matches!(gamma.mail[&MailProtocol::Imap].login, MailLogin::ZimbraToken));
     let zimbra = gamma.zimbra.as_ref().unwrap();

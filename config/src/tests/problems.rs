@@ -207,7 +207,7 @@ fn every_problem_of_every_file_comes_in_one_report_in_order() {
             "fleet.toml:7:1",
             "fleet.toml:17:14",
             "fleet.toml:22:9",
-            "fleet.toml:82:11",
+            "fleet.toml:87:11",
             "tenants.d/univ-nord.toml:4:8",
             "tenants.d/univ-sud.toml:5:1"
         ],

@@ -6,6 +6,8 @@
 pub(crate) const SESSION: &str = "__Host-guichet";
 /// Start of the name of each login under way; the rest is its handle.
 pub(crate) const PENDING: &str = "__Host-guichet-login-";
+/// Start of the name of each choice under way at a discovery service; the rest is its handle.
+pub(crate) const DISCOVERY: &str = "__Host-guichet-discovery-";
 /// The institution chosen last.
 pub(crate) const TENANT: &str = "__Host-guichet-tenant";
 /// The language chosen by the switch.

@@ -97,6 +97,34 @@ pub(crate) fn saml_accepted(identity: &Identity) {
     METRICS.saml_logins.with_label_values(&[identity.tenant.as_str(), "accepted"]).inc();
 }
 
+/// An institution was chosen for a login. `how`: by `address`, from the `list`, by a `link`, or at a `discovery` service.
+pub(crate) fn institution_chosen(how: &'static str) {
+    METRICS.login_institutions.with_label_values(&[how]).inc();
+}
+
+/// A discovery service sent a browser back. `result`: `chosen`, `several` tenants to ask for, `none`, `unknown` IdP, or
+/// `no_state` of this browser.
+pub(crate) fn discovery_returned(result: &'static str) {
+    METRICS.discovery_returns.with_label_values(&[result]).inc();
+    debug!(result, "A discovery service sent a browser back.");
+}
+
+/// A service provider of `saml.discovery_for` asked where a user belongs. `result`: `shown`, `chosen`, or `remembered`
+/// and `nothing` when the user must not be asked.
+pub(crate) fn discovery_asked(client: &str, result: &'static str) {
+    METRICS.discovery_requests.with_label_values(&[client, result]).inc();
+    debug!(client, result, "A service provider asked for an institution.");
+}
+
+/// A question to us as a discovery service was refused; what it said is cut short and escaped.
+pub(crate) fn discovery_refused(client: IpAddr, kind: &'static str, who: &str, return_to: &str, reference: &str) {
+    METRICS.discovery_requests.with_label_values(&["", "refused"]).inc();
+    let short = |text: &str| text.chars().take(200).collect::<String>();
+    // A query may hold the state of somebody's login.
+    let (who, return_to) = (short(who), short(return_to.split('?').next().unwrap_or_default()));
+    warn!(%client, kind, ?who, ?return_to, reference, "A question to the discovery service was refused.");
+}
+
 /// A mail program asked for its settings. `result`: `told`, `unknown` (domain), `refused` or `forwarded` to the cell.
 pub(crate) fn setup_asked(document: &'static str, result: &'static str) {
     METRICS.setup_requests.with_label_values(&[document, result]).inc();

@@ -22,6 +22,17 @@ impl Form {
         self.0.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value)
     }
 
+    /// A field that stands once; `None` when it is absent or repeated.
+    pub(crate) fn only(&self, name: &str) -> Option<&str> {
+        let mut found = self.pairs().filter(|(known, _)| *known == name);
+        found.next().filter(|_| found.next().is_none()).map(|(_, value)| value)
+    }
+
+    /// All fields, as they came.
+    pub(crate) fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     /// A field whose name may be in capitals.
     pub(crate) fn field_any_case(&self, name: &str) -> &str {
         self.0.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map_or("", |(_, value)| value)
@@ -84,6 +95,7 @@ mod tests {
         let mut form = Form::parse(b"a=1&b=x%20y+z&a=2");
         assert_eq!(form.field("a"), "1");
         assert_eq!(form.field("absent"), "");
+        assert_eq!((form.only("a"), form.only("b"), form.only("absent")), (None, Some("x y z"), None));
         assert_eq!(form.take("b"), "x y z");
         assert_eq!(form.field("b"), "");
     }

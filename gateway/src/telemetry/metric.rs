@@ -76,6 +76,9 @@ pub struct Metrics {
 
     pub setup_requests: IntCounterVec,
 
+    pub login_institutions: IntCounterVec,
+    pub discovery_requests: IntCounterVec,
+    pub discovery_returns: IntCounterVec,
     pub saml_requests: IntCounterVec,
     pub saml_logins: IntCounterVec,
     pub saml_refusals: IntCounterVec,
@@ -155,6 +158,9 @@ impl Metrics {
 
             setup_requests: counters(&r, "guichet_setup_requests_total", "Mail programs that asked for their settings.", &["document", "result"]),
 
+            login_institutions: counters(&r, "guichet_login_institutions_total", "Institutions chosen for a login.", &["how"]),
+            discovery_requests: counters(&r, "guichet_discovery_requests_total", "Questions of service providers to us as their discovery service.", &["client", "result"]),
+            discovery_returns: counters(&r, "guichet_discovery_returns_total", "Browsers sent back by the federation's discovery service.", &["result"]),
             saml_requests: counters(&r, "guichet_saml_requests_total", "Login requests sent to an IdP.", &["tenant"]),
             saml_logins: counters(&r, "guichet_saml_logins_total", "Answers of an IdP at the assertion consumer; `tested`: of a test login.", &["tenant", "result"]),
             saml_refusals: counters(&r, "guichet_saml_refusals_total", "Responses refused, by the check that failed.", &["kind"]),

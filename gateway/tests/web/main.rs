@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that stops says where")]
 
 mod console;
+mod discovery;
 mod exchange;
 mod forward;
 mod gate;

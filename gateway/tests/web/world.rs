@@ -271,6 +271,8 @@ impl World {
         write(dir.path(), "tls/localhost.crt", made.cert.pem());
         write(dir.path(), "tls/localhost.key", made.signing_key.serialize_pem());
         write(dir.path(), "management.token", TOKEN);
+        write(dir.path(), "saml.crt", &saml_pair().0);
+        write(dir.path(), "saml.key", &saml_pair().1);
         write(dir.path(), "cell.key", [b'k'; 32]);
         write(dir.path(), "preauth.key", [b'a'; 64]);
         let hash =
@@ -418,6 +420,16 @@ pub(crate) fn alice() -> Identity {
         cell: None,
         method: Method::Password,
     }
+}
+
+/// A certificate and its RSA key, made once: that takes its time.
+fn saml_pair() -> &'static (String, String) {
+    static PAIR: std::sync::OnceLock<(String, String)> = std::sync::OnceLock::new();
+    PAIR.get_or_init(|| {
+        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap();
+        let certificate = rcgen::CertificateParams::new(vec!["x".to_owned()]).unwrap().self_signed(&key).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    })
 }
 
 struct SystemNow;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use reqwest::{
     Client, Response, StatusCode,
     cookie::{CookieStore as _, Jar},
-    header::{ACCEPT, LOCATION, ORIGIN},
+    header::{ACCEPT, LOCATION, ORIGIN, REFRESH},
     redirect::Policy,
 };
 use url::Url;
@@ -140,12 +140,17 @@ pub struct Page {
     pub status: StatusCode,
     /// Body.
     pub body: String,
+    /// Where it leads, by a redirect or as a page that leads on.
     location: Option<String>,
 }
 
 impl Page {
     async fn read(response: Response) -> Result<Self, Failure> {
-        let location = response.headers().get(LOCATION).and_then(|value| value.to_str().map(str::to_owned).ok());
+        let field = |name| response.headers().get(name).and_then(|value| value.to_str().map(str::to_owned).ok());
+        let location = match response.status().is_redirection() {
+            true => field(LOCATION),
+            false => field(REFRESH).and_then(|value| value.strip_prefix("0; url=").map(str::to_owned)),
+        };
         Ok(Self { url: response.url().clone(), status: response.status(), location, body: response.text().await? })
     }
 
@@ -156,9 +161,7 @@ impl Page {
     pub async fn follow(self, browser: &Browser) -> Result<Self, Failure> {
         let mut page = self;
         for _ in 0..REDIRECTS_MAX {
-            let Some(location) = page.location.as_deref().filter(|_| page.status.is_redirection()) else {
-                return Ok(page);
-            };
+            let Some(location) = page.location.as_deref() else { return Ok(page) };
             let next = page.url.join(location).map_err(|error| Failure::wrong(format!("{location}: {error}")))?;
             page = browser.visit(next).await?;
         }

@@ -1,21 +1,24 @@
 //! Our own paths: choosing an institution, logging in there or by the directory, logging out.
 //!
 //! ```text
-//! /login ──address, list or hint──▶ /login/start ──▶ IdP ──▶ /saml/acs ──▶ session
+//! /login ──address, list or link──▶ /login/start ──▶ IdP ──▶ /saml/acs ──▶ session
 //!                                        │ no IdP, or IdP down and fallback allowed
 //!                                        └──▶ password page ──▶ /login/password ──▶ session
 //! ```
 
 mod chooser;
+mod discovery;
+mod institution;
 mod password;
 mod refused;
 mod saml;
 mod test;
 pub(crate) mod view;
+mod way;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use guichet_auth::{Identity, WallTime, session::Session as BrowserSession};
+use guichet_auth::{Identity, WallTime, saml::discovery::RESPONSE_PATH, session::Session as BrowserSession};
 use guichet_config::{Host, Tenant, TenantId};
 use http::{Method, StatusCode, header};
 use pingora::{Result, http::RequestHeader};
@@ -53,12 +56,17 @@ pub(crate) fn is_own(path: &str) -> bool {
         "/login"
             | "/login/start"
             | "/login/password"
+            | "/login/forget"
             | "/login/test"
+            | RESPONSE_PATH
+            | ASK_FEDERATION
+            | DISCOVERY
+            | DISCOVERY_FEED
             | "/logout"
             | "/saml/acs"
             | "/saml/ecp"
             | "/saml/metadata"
-    )
+    ) || path.starts_with(LOGIN_AT)
 }
 
 /// Answers a request for one of our paths.
@@ -87,11 +95,18 @@ pub(crate) async fn answer(
         "/login" if reads => visit.login().await,
         "/login/start" if reads => visit.start_from_link().await,
         "/login/test" if reads => visit.start_test().await,
+        RESPONSE_PATH if reads => visit.from_federation().await,
+        ASK_FEDERATION if reads => visit.ask_federation(),
+        DISCOVERY if reads => visit.asked(),
+        DISCOVERY_FEED if reads => visit.feed(),
+        path if reads && path.starts_with(LOGIN_AT) => {
+            visit.login_at(path.get(LOGIN_AT.len()..).unwrap_or_default()).await
+        }
         "/saml/metadata" if reads => visit.metadata(),
         // Names us towards IdPs; we are the client of that profile ourselves, and nobody posts to it.
         "/saml/ecp" => Answer::text(StatusCode::NOT_FOUND, "Nothing is taken here."),
         "/logout" if reads => visit.logout().await,
-        "/login/start" | "/login/password" | "/logout" | "/saml/acs" if posts => {
+        "/login/start" | "/login/password" | "/login/forget" | DISCOVERY | "/logout" | "/saml/acs" if posts => {
             let bytes_max = if path == "/saml/acs" { ACS_BYTES_MAX } else { FORM_BYTES_MAX };
             if path != "/saml/acs" && !is_same_origin(&visit.head, &visit.host.origin) {
                 return Ok(visit.foreign_form());
@@ -101,14 +116,16 @@ pub(crate) async fn answer(
                 (_, Err(error)) => visit.bad_body(error),
                 ("/login/start", Ok(form)) => visit.start_from_form(form).await,
                 ("/login/password", Ok(form)) => visit.password(form).await,
+                ("/login/forget", Ok(form)) => visit.forget(&form),
+                (DISCOVERY, Ok(form)) => visit.asked_and_chosen(&form),
                 (_, Ok(form)) => visit.consume(form).await,
             }
         }
         path => {
             let allow = match path {
-                "/login" | "/login/test" | "/saml/metadata" => "GET, HEAD",
-                "/login/password" | "/saml/acs" => "POST",
-                _ => "GET, HEAD, POST",
+                "/login/start" | "/logout" | DISCOVERY => "GET, HEAD, POST",
+                "/login/password" | "/login/forget" | "/saml/acs" => "POST",
+                _ => "GET, HEAD",
             };
             Answer::text(StatusCode::METHOD_NOT_ALLOWED, "This method is not allowed.").with("allow", allow)
         }
@@ -136,6 +153,13 @@ impl Visit {
         cookie::pairs(fields).find(|(name, _)| *name == wanted).map(|(_, value)| value)
     }
 
+    /// Names of the browser's cookies that begin with `prefix`.
+    fn cookies_named(&self, prefix: &str) -> Vec<String> {
+        let fields = self.head.headers.get_all(header::COOKIE).iter().map(|value| value.as_bytes());
+        let ours = cookie::pairs(fields).filter(|(name, _)| name.starts_with(prefix));
+        ours.map(|(name, _)| name.to_owned()).filter(|name| name.bytes().all(|byte| byte.is_ascii_graphic())).collect()
+    }
+
     /// Opens a session and goes on to `next`.
     fn enter(&self, identity: &Identity, ends: Option<WallTime>, next: &str) -> Answer {
         let mut session = BrowserSession::open(identity, &self.snapshot.config.session, self.now);
@@ -146,7 +170,7 @@ impl Visit {
         let value = self.snapshot.sealer.seal_session(&session);
         Answer::see_other(target::safe(next))
             .with_cookie(cookie::set(cookie::SESSION, &value, cookie::SameSite::Lax, None))
-            .with_cookie(cookie::set(cookie::TENANT, identity.tenant.as_str(), cookie::SameSite::Lax, Some(YEAR)))
+            .with_cookie(institution::remember(&identity.tenant))
     }
 
     /// Ends the session here; the institution's own may live on.
@@ -227,6 +251,13 @@ fn reference() -> String {
     super::random::<8>().iter().filter_map(|byte| ALPHABET.get(usize::from(byte & 31))).collect()
 }
 
+/// The short links of tenants: an id follows.
+const LOGIN_AT: &str = "/login/at/";
+/// Leads to the federation's discovery service.
+const ASK_FEDERATION: &str = "/login/discovery/start";
+/// Where other service providers ask for an institution.
+const DISCOVERY: &str = "/discovery";
+const DISCOVERY_FEED: &str = "/discovery/feed.json";
 const YEAR: u64 = 365 * 24 * 3600;
 const FORM_BYTES_MAX: usize = 16 * 1024;
 /// A Response of 256 KiB in base64 and percent signs.

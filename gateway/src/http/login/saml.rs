@@ -11,7 +11,7 @@ use guichet_auth::{
     session::PendingLogin,
 };
 use guichet_config::Tenant;
-use http::{StatusCode, header};
+use http::StatusCode;
 
 use super::{Form, Visit, reference, refused::Refused, view};
 use crate::{
@@ -60,12 +60,10 @@ impl Visit {
         };
         let mut answer = match &outgoing.binding {
             Binding::Redirect { url } => self.redirect(url.clone()),
-            Binding::Post { action, saml_request } => {
-                view::post(self.lang, action, saml_request, &pending.handle, &self.form_action())
-            }
+            Binding::Post { action, saml_request } => view::post(self.lang, action, saml_request, &pending.handle),
         };
         // Each tab has its own; a browser that piles them up starts over.
-        let others = self.pending_cookies();
+        let others = self.cookies_named(cookie::PENDING);
         if others.len() >= PENDING_MAX {
             for name in others {
                 answer = answer.with_cookie(cookie::clear(&name));
@@ -170,12 +168,6 @@ impl Visit {
             return Err(Refused::browser("relay_state", "RelayState belongs to another login"));
         }
         Ok(pending)
-    }
-
-    fn pending_cookies(&self) -> Vec<String> {
-        let fields = self.head.headers.get_all(header::COOKIE).iter().map(|value| value.as_bytes());
-        let ours = cookie::pairs(fields).filter(|(name, _)| name.starts_with(cookie::PENDING));
-        ours.map(|(name, _)| name.to_owned()).filter(|name| name.bytes().all(|byte| byte.is_ascii_graphic())).collect()
     }
 
     pub(super) fn parties(&self, tenant: &Tenant) -> Option<(Arc<ServiceProvider>, Arc<IdpMetadata>)> {

@@ -1,5 +1,7 @@
 //! The pages: server-rendered, French and English, no script needed, nothing from elsewhere.
 
+pub(crate) mod chooser;
+
 use std::sync::LazyLock;
 
 use askama::Template;
@@ -27,44 +29,6 @@ impl<'a> Frame<'a> {
     pub(crate) fn new(lang: Lang, title: &'a str) -> Self {
         Self { lang, title, css: CSS, switch: None }
     }
-}
-
-/// An institution in the list.
-pub(crate) struct Choice {
-    /// Id.
-    pub(crate) id: String,
-    /// Name in the page's language.
-    pub(crate) name: String,
-    /// Selected.
-    pub(crate) chosen: bool,
-}
-
-/// The institution chooser.
-#[derive(Template)]
-#[template(path = "chooser.html")]
-struct Chooser<'a> {
-    frame: Frame<'a>,
-    remembered: Option<Choice>,
-    tenants: Vec<Choice>,
-    next: &'a str,
-    address: &'a str,
-    error: &'a str,
-    setup: bool,
-}
-
-/// The chooser page. `form_action` lists where its forms may lead; `setup`: there is a page for mail programs.
-pub(crate) fn chooser(
-    lang: Lang,
-    tenants: Vec<Choice>,
-    remembered: Option<Choice>,
-    (next, address, error): (&str, &str, &str),
-    form_action: &str,
-    setup: bool,
-) -> Answer {
-    let mut frame = Frame::new(lang, lang.pick("Connexion", "Sign in"));
-    frame.switch = Some(format!("/login?choose=1&next={}", target::encode(next)));
-    let status = if error.is_empty() { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
-    render(status, lang, form_action, &Chooser { frame, remembered, tenants, next, address, error, setup })
 }
 
 /// An outage as told to users.
@@ -111,7 +75,7 @@ pub(crate) struct PasswordForm<'a> {
 }
 
 /// The password page.
-pub(crate) fn password(status: StatusCode, lang: Lang, form: PasswordForm<'_>, form_action: &str) -> Answer {
+pub(crate) fn password(status: StatusCode, lang: Lang, form: PasswordForm<'_>) -> Answer {
     let tenant_id = form.tenant.id.as_str();
     let mut frame = Frame::new(lang, lang.pick("Connexion", "Sign in"));
     frame.switch = Some(format!("/login?tenant={tenant_id}&next={}", target::encode(form.next)));
@@ -125,7 +89,7 @@ pub(crate) fn password(status: StatusCode, lang: Lang, form: PasswordForm<'_>, f
         address: form.address,
         error: form.error,
     };
-    render(status, lang, form_action, &page)
+    render(status, lang, "'self'", &page)
 }
 
 #[derive(Template)]
@@ -139,7 +103,15 @@ struct Post<'a> {
 }
 
 /// The page that posts a request to an IdP: by its one line of script, or by its button.
-pub(crate) fn post(lang: Lang, action: &str, saml_request: &str, relay_state: &str, form_action: &str) -> Answer {
+///
+/// Its form may go on to any host by https: identity providers redirect what they were posted, and browsers hold that
+/// against `form-action`, too. Nothing on the page is typed by anybody.
+pub(crate) fn post(lang: Lang, action: &str, saml_request: &str, relay_state: &str) -> Answer {
+    let url = url::Url::parse(action).ok();
+    let form_action = match url.filter(|url| url.scheme() == "http") {
+        Some(url) => url.origin().ascii_serialization(),
+        None => "https:".to_owned(),
+    };
     let frame = Frame::new(lang, lang.pick("Votre établissement", "Your institution"));
     let page = Post { frame, action, saml_request, relay_state, script: SUBMIT };
     let csp = format!("style-src '{}'; script-src '{}'; form-action {form_action}", *CSS_HASH, *SUBMIT_HASH);
@@ -254,6 +226,16 @@ struct TestPage<'a> {
 pub(crate) fn tested(lang: Lang, tested: &Tested) -> Answer {
     let frame = Frame::new(lang, lang.pick("Test de connexion", "Test login"));
     render(StatusCode::OK, lang, "'none'", &TestPage { frame, tested })
+}
+
+/// The page that leads a browser on after a form: at once, without a script, or by its link. `url` is of the metadata or
+/// the configuration.
+pub(crate) fn lead_on(lang: Lang, url: &str) -> Answer {
+    let said = lang.pick("Vous allez être conduit à la page suivante.", "You are being taken to the next page.");
+    let links = [(url.to_owned(), lang.pick("Continuer", "Continue"))];
+    let title = lang.pick("Votre établissement", "Your institution");
+    let notice = Notice { title, paragraphs: &[said], links: &links, ..Notice::default() };
+    self::notice(StatusCode::OK, lang, &notice).with("refresh", format!("0; url={url}"))
 }
 
 /// 421: the request names another host.
