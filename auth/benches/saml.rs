@@ -21,7 +21,7 @@ use bergshamra_keys::{KeysManager, loader};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use guichet_auth::{
     WallTime,
-    saml::{IdpMetadata, ServiceProvider, response},
+    saml::{Asked, IdpMetadata, ServiceProvider, response},
 };
 use guichet_config::{Category, CertificateFiles, FallbackPolicy, IdpOfTenant, Tenant, Text};
 
@@ -118,6 +118,7 @@ fn tenant() -> Tenant {
         fallback_students: FallbackPolicy::Off,
         idp_forced: None,
         contact: None,
+        step_up: None,
     }
 }
 
@@ -170,6 +171,7 @@ fn consumer(criterion: &mut Criterion) {
         request_id: "_q",
         acs_url: ACS,
         tenant: &tenant,
+        asked: Asked::default(),
         clock_skew: Duration::from_secs(180),
         now: NOW,
     };

@@ -5,6 +5,7 @@
 //! [`session`] cookie that a password or a Response earned. Every door answers with a [`Decision`] and never mixes its
 //! answers: only [`Decision::Unavailable`] may lead to a fallback.
 
+pub mod assurance;
 pub mod availability;
 pub mod bearer;
 pub mod certificate;
@@ -18,6 +19,7 @@ pub mod placement;
 pub mod properties;
 pub mod saml;
 pub mod session;
+pub mod step_up;
 pub mod store;
 mod throttle;
 pub mod xml;

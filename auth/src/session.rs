@@ -3,7 +3,8 @@
 //! `kid . salt . ciphertext`, base64url; key and nonce of each cookie from HKDF-SHA256 over the ring key and the salt,
 //! AES-256-GCM, the cookie's kind, key and host as associated data. A fresh key for each cookie leaves no nonce to
 //! reuse, however many a ring key seals. The plaintext is a JSON array; its format version is part of the HKDF
-//! context, so a cookie of another version is simply foreign.
+//! context. Sessions of the version before are still opened, so that an upgrade logs nobody out; one of a later version is
+//! simply foreign. What comes last in the array is a table, where an unknown name is passed over.
 
 mod discovery;
 
@@ -19,7 +20,11 @@ use serde::{Serialize, de::DeserializeOwned};
 
 pub use discovery::PendingDiscovery;
 
-use crate::{Identity, Method, WallTime};
+use crate::{
+    Identity, Method, WallTime,
+    assurance::{Assurance, Context, Level},
+    saml::Ask,
+};
 
 /// One key of the ring.
 #[derive(Clone, Debug)]
@@ -51,6 +56,8 @@ pub struct Session {
     pub ends: WallTime,
     /// Ends then without a request.
     pub idle_ends: WallTime,
+    /// What the IdP said of the login; absent: it was not asked.
+    pub assurance: Option<Assurance>,
 }
 
 impl Session {
@@ -71,6 +78,7 @@ impl Session {
             issued: now,
             ends,
             idle_ends: now.plus(lifetimes.lifetime_idle).min(ends),
+            assurance: None,
         }
     }
 
@@ -120,6 +128,21 @@ pub struct PendingLogin {
     pub issued: WallTime,
     /// An operator's test: its answer is shown, and opens no session.
     pub test: bool,
+    /// What it asks of the login.
+    pub ask: Ask,
+    /// The session that it is to take the place of, for a page that wants more.
+    pub step_up: Option<Replaced>,
+}
+
+/// A session that another login of the same user takes the place of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replaced {
+    /// Its sid.
+    pub sid: [u8; 16],
+    /// Its end at the latest.
+    pub ends: WallTime,
+    /// Its user.
+    pub address: Address,
 }
 
 /// A link that an operator hands out for a test login. It opens no session, and shows its user what the IdP said.
@@ -140,7 +163,7 @@ impl PendingLogin {
     /// How long the IdP's page may take.
     pub const LIFETIME: Duration = Duration::from_secs(10 * 60);
 
-    /// Longest target that is kept, so that the cookie stays below 1.5 KiB.
+    /// Longest target that is kept, so that the cookie stays below 3 KiB.
     pub const TARGET_BYTES_MAX: usize = 384;
 }
 
@@ -196,6 +219,7 @@ impl Sealer {
                 session.issued.0,
                 session.ends.0,
                 session.idle_ends.0,
+                SessionTable { assurance: session.assurance.map(write_assurance) },
             ),
         )
     }
@@ -217,11 +241,15 @@ impl Sealer {
     }
 
     fn read_session(&self, cookie: &str) -> Result<Session, SealError> {
-        let SessionWire(sid, address, tenant, category, cell, method, issued, ends, idle_ends) =
-            self.open(Kind::Session, cookie)?;
-        let sid = URL_SAFE_NO_PAD.decode(sid).ok().and_then(|sid| sid.try_into().ok());
+        let wire = self.open(Kind::Session, cookie).or_else(|_| {
+            let SessionWire1(sid, address, tenant, category, cell, method, issued, ends, idle_ends) =
+                self.open(Kind::Session1, cookie)?;
+            let table = SessionTable::default();
+            Ok(SessionWire(sid, address, tenant, category, cell, method, issued, ends, idle_ends, table))
+        })?;
+        let SessionWire(sid, address, tenant, category, cell, method, issued, ends, idle_ends, table) = wire;
         Ok(Session {
-            sid: sid.ok_or(SealError::Foreign)?,
+            sid: read_sid(&sid)?,
             address: address.parse().map_err(|_| SealError::Foreign)?,
             tenant: tenant.parse().map_err(|_| SealError::Foreign)?,
             category: [Category::Staff, Category::Student]
@@ -236,6 +264,7 @@ impl Sealer {
             issued: WallTime(issued),
             ends: WallTime(ends),
             idle_ends: WallTime(idle_ends),
+            assurance: table.assurance.map(read_assurance).transpose()?,
         })
     }
 
@@ -251,7 +280,14 @@ impl Sealer {
                 pending.host.clone(),
                 target.to_owned(),
                 pending.issued.0,
-                pending.test,
+                PendingTable {
+                    test: pending.test,
+                    force_authn: pending.ask.force_authn,
+                    authn_context: pending.ask.authn_context.clone(),
+                    step_up: pending.step_up.as_ref().map(|before| {
+                        (URL_SAFE_NO_PAD.encode(before.sid), before.ends.0, before.address.as_str().to_owned())
+                    }),
+                },
             ),
         )
     }
@@ -276,13 +312,19 @@ impl Sealer {
     /// # Errors
     /// Foreign or ended.
     pub fn open_pending(&self, cookie: &str, now: WallTime) -> Result<PendingLogin, SealError> {
-        let PendingWire(handle, request_id, tenant, host, target, issued, test) = self.open(Kind::Pending, cookie)?;
+        let PendingWire(handle, request_id, tenant, host, target, issued, table) = self.open(Kind::Pending, cookie)?;
         let tenant = tenant.parse().map_err(|_| SealError::Foreign)?;
         let issued = WallTime(issued);
         if now >= issued.plus(PendingLogin::LIFETIME) {
             return Err(SealError::Ended);
         }
-        Ok(PendingLogin { handle, request_id, tenant, host, target, issued, test })
+        let ask = Ask { force_authn: table.force_authn, authn_context: table.authn_context };
+        let step_up = table.step_up.map(|(sid, ends, address)| {
+            let address = address.parse().map_err(|_| SealError::Foreign)?;
+            Ok(Replaced { sid: read_sid(&sid)?, ends: WallTime(ends), address })
+        });
+        let (test, step_up) = (table.test, step_up.transpose()?);
+        Ok(PendingLogin { handle, request_id, tenant, host, target, issued, test, ask, step_up })
     }
 
     fn seal<T: Serialize>(&self, kind: Kind, value: &T) -> String {
@@ -297,7 +339,7 @@ impl Sealer {
     }
 
     fn open<T: DeserializeOwned>(&self, kind: Kind, cookie: &str) -> Result<T, SealError> {
-        if cookie.len() > COOKIE_BYTES_MAX {
+        if cookie.len() > kind.bytes_max() {
             return Err(SealError::Foreign);
         }
         let mut parts = cookie.splitn(3, '.');
@@ -324,6 +366,8 @@ impl Sealer {
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     Session,
+    /// Of the version before; only opened.
+    Session1,
     Pending,
     TestTicket,
     Discovery,
@@ -333,21 +377,76 @@ impl Kind {
     /// HKDF context; the number is the version of the plaintext.
     fn context(self) -> &'static str {
         match self {
-            Self::Session => "guichet session 1",
-            Self::Pending => "guichet pending login 3",
+            Self::Session => "guichet session 2",
+            Self::Session1 => "guichet session 1",
+            Self::Pending => "guichet pending login 4",
             Self::TestTicket => "guichet test ticket 1",
             Self::Discovery => "guichet pending discovery 1",
         }
     }
+
+    /// Longer values are not looked at: what we seal stays below. Browsers take 4 KiB.
+    fn bytes_max(self) -> usize {
+        match self {
+            Self::Session | Self::Session1 | Self::TestTicket => 1024,
+            Self::Discovery => 1536,
+            Self::Pending => 3 * 1024,
+        }
+    }
 }
 
-/// sid, address, tenant, category, cell, method, issued, ends, idle end.
+/// sid, address, tenant, category, cell, method, issued, ends, idle end, more.
 #[derive(Serialize, serde::Deserialize)]
-struct SessionWire(String, String, String, String, Option<String>, String, u64, u64, u64);
+struct SessionWire(String, String, String, String, Option<String>, String, u64, u64, u64, SessionTable);
 
-/// handle, request, tenant, host, target, issued, test.
+/// What a session may have. Names are short: every request carries them.
+#[derive(Default, Serialize, serde::Deserialize)]
+struct SessionTable {
+    #[serde(rename = "a", default, skip_serializing_if = "Option::is_none")]
+    assurance: Option<AssuranceWire>,
+}
+
+/// Context, instant, level.
 #[derive(Serialize, serde::Deserialize)]
-struct PendingWire(String, String, String, String, String, u64, bool);
+struct AssuranceWire(Option<String>, u64, Option<String>);
+
+fn write_assurance(assurance: Assurance) -> AssuranceWire {
+    let level = assurance.level.map(|level| level.as_str().to_owned());
+    AssuranceWire(assurance.context.map(Context::write), assurance.at.0, level)
+}
+
+fn read_assurance(AssuranceWire(context, at, level): AssuranceWire) -> Result<Assurance, SealError> {
+    let context = context.map(|text| Context::read(&text).ok_or(SealError::Foreign)).transpose()?;
+    let level = level.map(|name| Level::named(&name).ok_or(SealError::Foreign)).transpose()?;
+    Ok(Assurance { context, at: WallTime(at), level })
+}
+
+fn read_sid(text: &str) -> Result<[u8; 16], SealError> {
+    URL_SAFE_NO_PAD.decode(text).ok().and_then(|sid| sid.try_into().ok()).ok_or(SealError::Foreign)
+}
+
+/// [`SessionWire`] before it had a table.
+#[derive(serde::Deserialize)]
+#[cfg_attr(test, derive(Serialize))]
+struct SessionWire1(String, String, String, String, Option<String>, String, u64, u64, u64);
+
+/// handle, request, tenant, host, target, issued, more.
+#[derive(Serialize, serde::Deserialize)]
+struct PendingWire(String, String, String, String, String, u64, PendingTable);
+
+/// What a login under way may be for, and ask.
+#[derive(Default, Serialize, serde::Deserialize)]
+struct PendingTable {
+    #[serde(rename = "t", default, skip_serializing_if = "std::ops::Not::not")]
+    test: bool,
+    #[serde(rename = "f", default, skip_serializing_if = "std::ops::Not::not")]
+    force_authn: bool,
+    #[serde(rename = "c", default, skip_serializing_if = "Vec::is_empty")]
+    authn_context: Vec<String>,
+    /// sid, end and user of the session to be replaced.
+    #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
+    step_up: Option<(String, u64, String)>,
+}
 
 /// tenant, issued.
 #[derive(Serialize, serde::Deserialize)]
@@ -387,9 +486,6 @@ const RENEW_AFTER: Duration = Duration::from_secs(5 * 60);
 
 /// Salt of one cookie.
 const SALT_BYTES: usize = 16;
-
-/// Longer values are not looked at: what we seal stays below.
-const COOKIE_BYTES_MAX: usize = 1536;
 
 /// Sessions kept open: under a KiB each.
 const OPENED_MAX: u64 = 16_384;

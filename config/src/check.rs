@@ -12,6 +12,7 @@ mod listeners;
 mod network;
 mod proofs;
 mod publication;
+mod requests;
 mod server;
 mod setup;
 mod tenants;

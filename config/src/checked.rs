@@ -6,6 +6,7 @@ mod discovery;
 mod host;
 mod listener;
 mod publication;
+mod request;
 mod setup;
 
 use std::{
@@ -24,6 +25,7 @@ pub use discovery::*;
 pub use host::*;
 pub use listener::*;
 pub use publication::*;
+pub use request::*;
 pub use setup::*;
 
 use crate::{Address, AttributeName, CellId, Domain, IdentifierSyntax, Place, Problem, Secret, TenantId};
@@ -417,6 +419,8 @@ pub struct Tenant {
     pub idp_forced: Option<Forced>,
     /// Help desk address shown on error pages.
     pub contact: Option<String>,
+    /// Pages that want a fresher or stronger login; only with an IdP.
+    pub step_up: Option<StepUp>,
 }
 
 /// A text in the two languages of the pages.
@@ -447,6 +451,8 @@ pub struct IdpOfTenant {
     pub requirements: Vec<Requirement>,
     /// Accept an unsigned Response around a signed assertion.
     pub assertion_signature_only: bool,
+    /// What a login request asks of it.
+    pub request: LoginRequest,
     /// Ask the IdP about passwords of mail programs and Basic clients; absent: the directory.
     pub ecp: Option<Ecp>,
 }
@@ -497,6 +503,7 @@ impl IdpOfTenant {
             requirements: Vec::new(),
             assertion_signature_only: false,
             ecp: None,
+            request: LoginRequest::default(),
         }
     }
 }

@@ -11,6 +11,7 @@ mod listener;
 mod saml;
 mod server;
 mod setup;
+mod step_up;
 mod tenant;
 
 use std::collections::BTreeMap;
@@ -30,7 +31,10 @@ pub(crate) use listener::{
 pub(crate) use saml::{Contact, Federation, Keep, MetadataSource, Saml};
 pub(crate) use server::{Availability, Dns, Limits, Log, LogFormat, Management, Node, Public, Session, TlsProfile};
 pub(crate) use setup::Setup;
-pub(crate) use tenant::{Ecp, EcpUsername, FallbackPolicy, Forced, IdpIdentifier, IdpSaml, Tenant, Text};
+pub(crate) use step_up::StepUp;
+pub(crate) use tenant::{
+    Ecp, EcpUsername, FallbackPolicy, Forced, IdpIdentifier, IdpSaml, RequestBinding, Tenant, Text,
+};
 
 /// The main file of a Guichet node.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]

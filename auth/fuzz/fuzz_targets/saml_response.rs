@@ -6,12 +6,12 @@ use std::{sync::LazyLock, time::Duration};
 
 use guichet_auth::{
     WallTime,
-    saml::{IdpMetadata, ServiceProvider, properties, response::Expected},
+    saml::{Asked, IdpMetadata, ServiceProvider, properties, response::Expected},
 };
 use guichet_config::{Category, CertificateFiles, FallbackPolicy, IdpOfTenant, Tenant, Text};
 
-const IDP: &str = "https://idp.univ-a.example/idp";
 const MAIL: &str = "urn:oid:0.9.2342.19200300.100.1.3";
+const IDP: &str = "https://idp.univ-a.example/idp";
 
 struct World {
     sp: ServiceProvider,
@@ -66,6 +66,7 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
         fallback_students: FallbackPolicy::Off,
         idp_forced: None,
         contact: None,
+        step_up: None,
     };
     World { sp, idp, tenant }
 });
@@ -73,7 +74,14 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let World { sp, idp, tenant } = &*WORLD;
     let now = WallTime(1_795_478_400_000);
-    let clock_skew = Duration::from_secs(180);
-    let expected = Expected { idp, request_id: "_q", acs_url: "https://mail.example/saml/acs", tenant, clock_skew, now };
+    let expected = Expected {
+        idp,
+        request_id: "_q",
+        acs_url: "https://mail.example/saml/acs",
+        tenant,
+        asked: Asked::default(),
+        clock_skew: Duration::from_secs(180),
+        now,
+    };
     properties::unsigned_response(data, sp, &expected);
 });

@@ -82,6 +82,7 @@ pub(crate) fn tenant(id: &str) -> Tenant {
         fallback_students: guichet_config::FallbackPolicy::Auto,
         idp_forced: None,
         contact: None,
+        step_up: None,
     }
 }
 

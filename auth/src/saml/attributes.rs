@@ -179,7 +179,11 @@ fn texts(doc: &Document<'_>, nodes: impl Iterator<Item = NodeId>) -> Vec<String>
     plain.map(|text| text.chars().take(SHOWN_CHARS_MAX).collect()).take(SHOWN_MAX).collect()
 }
 
-fn nodes<'d>(doc: &'d Document<'_>, assertion: NodeId, name: &'d AttributeName) -> impl Iterator<Item = NodeId> + 'd {
+pub(super) fn nodes<'d>(
+    doc: &'d Document<'_>,
+    assertion: NodeId,
+    name: &'d AttributeName,
+) -> impl Iterator<Item = NodeId> + 'd {
     xml::children(doc, assertion, SAML, "AttributeStatement")
         .flat_map(|statement| xml::children(doc, statement, SAML, "Attribute"))
         .filter(|node| xml::attribute(doc, *node, "Name") == Some(name.as_str()))

@@ -26,7 +26,7 @@
 use uppsala::{Document, NodeId};
 
 use super::{
-    IdpMetadata, Login, Refusal, ServiceProvider, SpError, envelope,
+    Ask, IdpMetadata, Login, Refusal, ServiceProvider, SpError, envelope,
     request::{PAOS_BINDING, new_id},
     response::{Expected, Findings, judge},
     soap::{self, Envelope, SoapFault},
@@ -103,7 +103,7 @@ impl ServiceProvider {
         }
         let id = new_id().ok_or_else(|| fail("the system gives no random numbers"))?;
         let request = self
-            .request_xml(&id, &endpoint, (PAOS_BINDING, self.ecp_url()), now)
+            .request_xml(&id, &endpoint, (PAOS_BINDING, self.ecp_url()), &Ask::default(), now)
             .map_err(|error| fail(&error.to_string()))?;
         let signed = self.signed_request(&id, &request).map_err(fail)?;
         // What stands in an envelope has no declaration of its own.

@@ -9,7 +9,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use guichet_config::{AttributeName, Category, Tenant, TenantId};
 
 use super::{
-    Expected, IdpMetadata, Login, Refusal, ServiceProvider, Subject, attributes,
+    Asked, Expected, IdpMetadata, Login, Refusal, ServiceProvider, Subject, attributes,
     envelope::{self, Verified},
     response::{Findings, judge},
 };
@@ -176,7 +176,7 @@ impl Inspection {
 /// Looks at a Response: the XML, the base64 of the form field, or the field as a browser's tools copy it
 /// (percent-encoded). It is held against the rules of the first of `tenants` that has its IdP; against those of the only
 /// one, whichever IdP it names. `metadata` finds an IdP by entityID. Which request was pending is not known here, so the
-/// Response is only held against itself.
+/// Response is only held against itself, and nothing is known to have been asked of the login.
 pub fn inspect(
     file: &[u8],
     sp: &ServiceProvider,
@@ -215,7 +215,8 @@ pub fn inspect(
     let destination = envelope::claimed_destination(&text);
     let acs_url = destination.as_deref().and_then(|url| sp.acs_urls().find(|own| *own == url));
     let acs_url = acs_url.or_else(|| sp.acs_urls().next()).unwrap_or_default();
-    let expected = Expected { idp: &idp, request_id: &request, acs_url, tenant, clock_skew, now };
+    let asked = Asked::default();
+    let expected = Expected { idp: &idp, request_id: &request, acs_url, tenant, asked, clock_skew, now };
     check(&text, sp, &expected, &mut seen, |_, _| ());
     seen
 }

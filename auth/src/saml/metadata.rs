@@ -26,7 +26,7 @@ use std::{
     sync::Arc,
 };
 
-use guichet_config::{Config, Federation, MetadataSource, Problem, Tenant};
+use guichet_config::{Config, Federation, MetadataSource, Problem, RequestBinding, Tenant};
 use tracing::warn;
 
 use self::document::{KNOWN_SHOWN_MAX, Rules, earlier};
@@ -225,6 +225,7 @@ impl MetadataIndex {
                 Some(Some(trouble)) => trouble.to_owned(),
                 Some(None) => {
                     problems.extend(self.ecp_problem(config, tenant));
+                    problems.extend(self.binding_problem(config, tenant));
                     continue;
                 }
             };
@@ -247,6 +248,20 @@ impl MetadataIndex {
             Some(_) => "the IdP's ECP endpoint would take passwords without TLS",
         };
         Some(config.problem(&format!("tenant.{}.idp.saml.ecp", tenant.id), message, None))
+    }
+
+    /// A tenant that wants a binding its IdP has no endpoint for.
+    fn binding_problem(&self, config: &Config, tenant: &Tenant) -> Option<Problem> {
+        let wanted = tenant.idp.as_ref()?;
+        let idp = self.by_entity.get(&wanted.entity_id)?;
+        let name = match wanted.request.binding? {
+            RequestBinding::Redirect if idp.sso_redirect.is_none() => "HTTP-Redirect",
+            RequestBinding::Post if idp.sso_post.is_none() => "HTTP-POST",
+            _ => return None,
+        };
+        let key = format!("tenant.{}.idp.saml.binding", tenant.id);
+        let message = format!("the IdP's metadata has no SingleSignOnService for {name}");
+        Some(config.problem(&key, message, Some("leave this key out: what the IdP has is used then".to_owned())))
     }
 }
 

@@ -3,7 +3,9 @@
 //! `samael` gives the types of what we write; what a stranger wrote is read by one XML tree (`uppsala`) and verified by
 //! the bergshamra crates on it. See `docs/decisions/0003-saml-reader.md`.
 
+mod ask;
 mod attributes;
+mod authentication;
 mod decrypt;
 pub mod discovery;
 pub mod ecp;
@@ -22,6 +24,7 @@ mod soap;
 mod sp_metadata;
 mod xml;
 
+pub use ask::{Ask, Asked};
 pub use attributes::{Identifier, Subject};
 pub use error_url::{ErrorCode, ErrorReport, fill as fill_error_url};
 pub use inspect::{Check, Inspection, Outcome, Rehearsal, inspect, rehearse};
@@ -37,6 +40,10 @@ mod minter;
 #[cfg(test)]
 #[path = "tests/attacks.rs"]
 mod attacks;
+
+#[cfg(test)]
+#[path = "tests/asked.rs"]
+mod asked;
 
 #[cfg(test)]
 #[path = "tests/differential.rs"]

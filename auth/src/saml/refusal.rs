@@ -122,6 +122,12 @@ pub enum Refusal {
     /// AuthnStatement missing.
     #[error("the assertion has no authentication statement")]
     AuthnStatement,
+    /// The login has none of the contexts that were asked for.
+    #[error("the login has none of the authentication contexts that were asked for")]
+    AuthnContext,
+    /// AuthnInstant is older than the request for a fresh login.
+    #[error("the login is older than the request for a fresh one")]
+    AuthnInstant,
     /// Scoped value outside the IdP's scopes.
     #[error("a scoped attribute is outside the scopes of the identity provider")]
     Scope,
@@ -170,7 +176,9 @@ impl Refusal {
                 ErrorCode::Identification
             }
             Self::Requirement { .. } => ErrorCode::Authorization,
-            Self::Status { .. } | Self::AuthnStatement => ErrorCode::Authentication,
+            Self::Status { .. } | Self::AuthnStatement | Self::AuthnContext | Self::AuthnInstant => {
+                ErrorCode::Authentication
+            }
             _ => ErrorCode::Other,
         }
     }
@@ -201,6 +209,7 @@ impl Refusal {
             Self::ValueNotPlain => "value_not_plain",
             Self::IssuerMissing => "issuer_missing",
             Self::Issuer => "issuer",
+            Self::Status { code: "NoAuthnContext", .. } => "no_authn_context",
             Self::Status { .. } => "status",
             Self::Destination => "destination",
             Self::InResponseTo => "in_response_to",
@@ -214,6 +223,8 @@ impl Refusal {
             Self::ConditionUnknown => "condition_unknown",
             Self::Audience => "audience",
             Self::AuthnStatement => "authn_statement",
+            Self::AuthnContext => "authn_context",
+            Self::AuthnInstant => "authn_instant",
             Self::Scope => "scope",
             Self::Domain => "domain",
             Self::AddressMissing => "address_missing",

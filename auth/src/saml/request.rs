@@ -11,7 +11,7 @@ use aws_lc_rs::{
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bergshamra_core::algorithm as alg;
-use guichet_config::Config;
+use guichet_config::{Config, RequestBinding};
 use samael::{
     metadata::{HTTP_POST_BINDING, NameIdFormat},
     schema::{AuthnRequest, Issuer, NameIdPolicy},
@@ -20,7 +20,7 @@ use samael::{
 use url::form_urlencoded;
 
 use super::{
-    IdpMetadata,
+    Ask, IdpMetadata,
     keys::OurKey,
     sp_metadata::{Content, Requested, acs_url, ecp_url},
     xml,
@@ -208,11 +208,10 @@ impl ServiceProvider {
         &self.decryption.0
     }
 
-    /// A signed AuthnRequest for an IdP: HTTP-Redirect, or HTTP-POST where the IdP has only that. `acs_url` is the
-    /// assertion consumer service of the host on which the login begins.
+    /// A signed AuthnRequest for an IdP that asks for no more than a login, by whatever binding it has.
     ///
     /// # Errors
-    /// The IdP has neither endpoint, or signing failed.
+    /// As for [`Self::authn_request_with`].
     pub fn authn_request(
         &self,
         idp: &IdpMetadata,
@@ -220,15 +219,34 @@ impl ServiceProvider {
         relay_state: &str,
         now: WallTime,
     ) -> Result<Outgoing, SpError> {
+        self.authn_request_with(idp, acs_url, None, &Ask::default(), relay_state, now)
+    }
+
+    /// A signed AuthnRequest for an IdP. `acs_url` is the assertion consumer service of the host on which the login
+    /// begins. It goes by the binding `wanted` (else HTTP-Redirect), and by the other one where the IdP's metadata has no
+    /// endpoint for that: both are signed, and a login is better than none.
+    ///
+    /// # Errors
+    /// The IdP has neither endpoint, or signing failed.
+    pub fn authn_request_with(
+        &self,
+        idp: &IdpMetadata,
+        acs_url: &str,
+        wanted: Option<RequestBinding>,
+        ask: &Ask,
+        relay_state: &str,
+        now: WallTime,
+    ) -> Result<Outgoing, SpError> {
         let fail = |message: &str| SpError { key: "saml.signing".to_owned(), message: message.to_owned() };
         let id = new_id().ok_or_else(|| fail("the system gives no random numbers"))?;
-        let (destination, redirect) = match (&idp.sso_redirect, &idp.sso_post) {
-            (Some(url), _) => (url, true),
-            (None, Some(url)) => (url, false),
-            (None, None) => return Err(fail("the IdP's metadata has no SingleSignOnService we can use")),
+        let (destination, redirect) = match (&idp.sso_redirect, &idp.sso_post, wanted) {
+            (_, Some(url), Some(RequestBinding::Post)) | (None, Some(url), _) => (url, false),
+            (Some(url), _, _) => (url, true),
+            (None, None, _) => return Err(fail("the IdP's metadata has no SingleSignOnService we can use")),
         };
         let consumer = (HTTP_POST_BINDING, acs_url);
-        let request = self.request_xml(&id, destination, consumer, now).map_err(|error| fail(&error.to_string()))?;
+        let request =
+            self.request_xml(&id, destination, consumer, ask, now).map_err(|error| fail(&error.to_string()))?;
         let binding = if redirect {
             Binding::Redirect { url: self.redirect_url(destination, &request, relay_state).map_err(fail)? }
         } else {
@@ -244,6 +262,7 @@ impl ServiceProvider {
         id: &str,
         destination: &str,
         consumer: (&str, &str),
+        ask: &Ask,
         now: WallTime,
     ) -> Result<String, Box<dyn std::error::Error>> {
         let (binding, acs_url) = consumer;
@@ -260,6 +279,8 @@ impl ServiceProvider {
                 allow_create: Some(true),
                 ..NameIdPolicy::default()
             }),
+            force_authn: ask.force_authn.then_some(true),
+            requested_authn_context: ask.requested_context(),
             ..AuthnRequest::default()
         };
         let text = request.to_string()?;

@@ -10,12 +10,14 @@ use uppsala::{Document, NodeId};
 pub use super::refusal::Refusal;
 use super::{
     Check, IdpMetadata, ServiceProvider, Subject,
+    ask::Asked,
     attributes::Attributes,
+    authentication::{self, Authentication},
     envelope::{self, Verified},
     signature,
     xml::{self, SAML},
 };
-use crate::{Identity, Method, WallTime};
+use crate::{Identity, Method, WallTime, assurance::Assurance};
 
 /// What the Response must answer. Everything is known before it is read.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +30,8 @@ pub struct Expected<'a> {
     pub acs_url: &'a str,
     /// The tenant: its domains gate the address.
     pub tenant: &'a guichet_config::Tenant,
+    /// What the request asked of the login.
+    pub asked: Asked<'a>,
     /// Clock difference allowed.
     pub clock_skew: Duration,
     /// Now.
@@ -43,6 +47,7 @@ pub struct Login {
     replay_ids: Vec<String>,
     replay_until: WallTime,
     session_not_after: Option<WallTime>,
+    assurance: Assurance,
 }
 
 impl Login {
@@ -81,6 +86,11 @@ impl Login {
     pub fn session_not_after(&self) -> Option<WallTime> {
         self.session_not_after
     }
+
+    /// How and when the user logged in there.
+    pub fn assurance(&self) -> Assurance {
+        self.assurance
+    }
 }
 
 /// Consumes the `SAMLResponse` form field.
@@ -105,13 +115,15 @@ pub(super) fn judge(verified: &Verified<'_, '_>, expected: &Expected<'_>, found:
     let response_id = xml::attribute(response_doc, response, "ID").unwrap_or_default();
     let issuer = &expected.idp.entity_id;
     let Findings { assertion_id, confirmation, authentication, user, category, .. } = found;
+    let Authentication { session_not_after, assurance } = authentication?;
     Ok(Login {
         subject: user?,
         tenant: expected.tenant.id.clone(),
         category: category?,
         replay_ids: vec![format!("{issuer} {response_id}"), format!("{issuer} {}", assertion_id?)],
         replay_until: confirmation?.plus(expected.clock_skew).min(expected.now.plus(REPLAY_MAX)),
-        session_not_after: authentication?,
+        session_not_after,
+        assurance,
     })
 }
 
@@ -125,7 +137,7 @@ pub(super) struct Findings {
     assertion_time: Result<(), Refusal>,
     confirmation: Result<WallTime, Refusal>,
     conditions: Result<(), Refusal>,
-    authentication: Result<Option<WallTime>, Refusal>,
+    authentication: Result<Authentication, Refusal>,
     pub(super) user: Result<Subject, Refusal>,
     pub(super) category: Result<Category, Refusal>,
     requirements: Result<(), Refusal>,
@@ -152,7 +164,7 @@ impl Findings {
             assertion_time: required_time(doc, assertion, "IssueInstant").and_then(|time| expected.not_in_future(time)),
             confirmation: check_subject(doc, assertion, expected),
             conditions: check_conditions(doc, assertion, sp, expected),
-            authentication: check_authentication(doc, assertion, expected),
+            authentication: authentication::read(doc, assertion, expected),
             user: attributes.as_ref().map_err(Clone::clone).and_then(Attributes::subject),
             category: attributes.as_ref().map_err(Clone::clone).and_then(Attributes::category),
             requirements: attributes.as_ref().map_err(Clone::clone).and_then(Attributes::requirements),
@@ -200,11 +212,11 @@ fn check_destination(destination: Option<&str>, signed: bool, expected: &Expecte
 
 impl Expected<'_> {
     /// Still before `end`, clock difference granted.
-    fn before(&self, end: WallTime) -> Result<(), Refusal> {
+    pub(super) fn before(&self, end: WallTime) -> Result<(), Refusal> {
         if self.now < end.plus(self.clock_skew) { Ok(()) } else { Err(Refusal::Expired) }
     }
 
-    fn not_in_future(&self, start: WallTime) -> Result<(), Refusal> {
+    pub(super) fn not_in_future(&self, start: WallTime) -> Result<(), Refusal> {
         if start <= self.now.plus(self.clock_skew) { Ok(()) } else { Err(Refusal::NotYetValid) }
     }
 
@@ -281,30 +293,11 @@ fn check_conditions(
     if restricted { Ok(()) } else { Err(Refusal::Audience) }
 }
 
-/// The earliest SessionNotOnOrAfter.
-fn check_authentication(
-    doc: &Document<'_>,
-    assertion: NodeId,
-    expected: &Expected<'_>,
-) -> Result<Option<WallTime>, Refusal> {
-    let mut earliest: Option<WallTime> = None;
-    let mut present = false;
-    for statement in xml::children(doc, assertion, SAML, "AuthnStatement") {
-        present = true;
-        expected.not_in_future(required_time(doc, statement, "AuthnInstant")?)?;
-        if let Some(end) = optional_time(doc, statement, "SessionNotOnOrAfter")? {
-            expected.before(end)?;
-            earliest = Some(earliest.map_or(end, |known| known.min(end)));
-        }
-    }
-    if present { Ok(earliest) } else { Err(Refusal::AuthnStatement) }
-}
-
-fn required_time(doc: &Document<'_>, node: NodeId, name: &str) -> Result<WallTime, Refusal> {
+pub(super) fn required_time(doc: &Document<'_>, node: NodeId, name: &str) -> Result<WallTime, Refusal> {
     optional_time(doc, node, name)?.ok_or(Refusal::Time)
 }
 
-fn optional_time(doc: &Document<'_>, node: NodeId, name: &str) -> Result<Option<WallTime>, Refusal> {
+pub(super) fn optional_time(doc: &Document<'_>, node: NodeId, name: &str) -> Result<Option<WallTime>, Refusal> {
     xml::attribute(doc, node, name).map(|text| xml::time(text).ok_or(Refusal::Time)).transpose()
 }
 

@@ -39,7 +39,14 @@ fn pending() -> PendingLogin {
         target: "/mail/?q=1".into(),
         issued: NOW,
         test: false,
+        ask: Ask::default(),
+        step_up: None,
     }
+}
+
+fn assured(level: Option<Level>) -> Session {
+    let assurance = Assurance { context: Some(Context::of("https://idp.example/ac/own")), at: NOW, level };
+    Session { assurance: Some(assurance), ..Session::open(&identity(Method::Saml), &lifetimes(), NOW) }
 }
 
 #[test]
@@ -62,6 +69,23 @@ fn a_test_stays_a_test_on_its_way_through_the_browser() {
 }
 
 #[test]
+fn what_the_idp_said_and_what_was_asked_are_sealed_too() {
+    for session in [assured(None), assured(Some(Level::High))] {
+        let cookie = sealer().seal_session(&session);
+        assert_eq!(sealer().open_session(&cookie, NOW).as_deref(), Ok(&session));
+        let later = session.renewed(&lifetimes(), NOW.plus(Duration::from_secs(600))).unwrap();
+        assert_eq!(later.assurance, session.assurance, "a request is no login");
+    }
+    let before = assured(None);
+    let login = PendingLogin {
+        ask: Ask { force_authn: true, authn_context: vec!["https://refeds.org/profile/mfa".into(), "urn:x".into()] },
+        step_up: Some(Replaced { sid: before.sid, ends: before.ends, address: before.address }),
+        ..pending()
+    };
+    assert_eq!(sealer().open_pending(&sealer().seal_pending(&login), NOW), Ok(login));
+}
+
+#[test]
 fn a_ticket_opens_for_an_hour_and_as_nothing_else() {
     let ticket = TestTicket { tenant: "univ-a".parse().unwrap(), issued: NOW };
     let text = sealer().seal_ticket(&ticket);
@@ -71,6 +95,26 @@ fn a_ticket_opens_for_an_hour_and_as_nothing_else() {
     assert_eq!(sealer().open_session(&text, NOW), Err(SealError::Foreign));
     assert_eq!(sealer().open_pending(&text, NOW), Err(SealError::Foreign));
     assert_eq!(sealer().open_ticket(&sealer().seal_pending(&pending()), NOW), Err(SealError::Foreign));
+}
+
+#[test]
+fn sessions_of_the_version_before_still_open() {
+    let session = Session::open(&identity(Method::Saml), &lifetimes(), NOW);
+    let (sealer, sid) = (sealer(), URL_SAFE_NO_PAD.encode(session.sid));
+    let text = |text: &str| text.to_owned();
+    let wire = SessionWire1(
+        sid,
+        text("alice@univ-a.example"),
+        text("univ-a"),
+        text("staff"),
+        Some(text("alpha")),
+        text("saml"),
+        session.issued.0,
+        session.ends.0,
+        session.idle_ends.0,
+    );
+    let cookie = sealer.seal(Kind::Session1, &wire);
+    assert_eq!(sealer.open_session(&cookie, NOW).as_deref(), Ok(&session));
 }
 
 #[test]
@@ -147,14 +191,16 @@ fn every_changed_character_is_noticed() {
 }
 
 #[test]
-fn the_longest_names_stay_below_the_bound() {
+fn the_longest_names_fit_their_cookies() {
     let long = "x".repeat(64);
     let domain = format!("{}.example", ["y".repeat(60).as_str(); 4].join("."));
     let mut who = identity(Method::Fallback);
     who.address = format!("{long}@{domain}").parse().unwrap();
     who.tenant = long.parse().unwrap();
     who.cell = Some(long.parse().unwrap());
-    let cookie = sealer().seal_session(&Session::open(&who, &lifetimes(), NOW));
+    let session =
+        Session { assurance: assured(Some(Level::Medium)).assurance, ..Session::open(&who, &lifetimes(), NOW) };
+    let cookie = sealer().seal_session(&session);
     assert!(cookie.len() < 1024, "{} bytes", cookie.len());
     assert!(sealer().open_session(&cookie, NOW).is_ok());
 
@@ -163,12 +209,17 @@ fn the_longest_names_stay_below_the_bound() {
     login.request_id = "_".repeat(64);
     login.host = domain;
     login.target = format!("/{}", "z".repeat(PendingLogin::TARGET_BYTES_MAX - 1));
+    login.ask = Ask { force_authn: true, authn_context: vec!["c".repeat(128); 4] };
+    login.step_up = Some(Replaced { sid: session.sid, ends: session.ends, address: who.address.clone() });
     let cookie = sealer().seal_pending(&login);
-    assert!(cookie.len() < 1536, "{} bytes", cookie.len());
+    assert!(cookie.len() < 3 * 1024, "{} bytes", cookie.len());
     assert_eq!(sealer().open_pending(&cookie, NOW), Ok(login.clone()));
     login.target.push('z');
     let cookie = sealer().seal_pending(&login);
     assert_eq!(sealer().open_pending(&cookie, NOW).unwrap().target, "/");
+    // Each of these is two characters in the cookie.
+    login.target = format!("/{}", "\"".repeat(PendingLogin::TARGET_BYTES_MAX - 1));
+    assert_eq!(sealer().open_pending(&sealer().seal_pending(&login), NOW), Ok(login));
 }
 
 #[test]

@@ -25,6 +25,7 @@ fn session(method: Method, issued: WallTime) -> Session {
         issued,
         ends: issued.plus(Duration::from_secs(2 * 3600)),
         idle_ends: issued.plus(Duration::from_secs(3600)),
+        assurance: None,
     }
 }
 

@@ -23,6 +23,7 @@ impl Check {
         let student_affiliations = self.affiliations(&student_key, &file.student_affiliations, &staff);
         let requirements = self.requirements(&format!("{key}.require"), &file.require);
         let ecp = file.ecp.as_ref().map_or(Some(None), |ecp| self.ecp(&format!("{key}.ecp"), ecp).map(Some));
+        let request = self.login_request(key, file);
         Some(IdpOfTenant {
             entity_id: entity_id?,
             address_attributes: address_attributes?,
@@ -36,6 +37,7 @@ impl Check {
             requirements: requirements?,
             assertion_signature_only: file.assertion_signature_only,
             ecp: ecp?,
+            request: request?,
         })
     }
 

@@ -41,6 +41,7 @@ impl Check {
         let domains = all(domains.map(|(index, text)| self.parse(&format!("{key}.domains[{index}]"), text)).collect());
         let cell = self.cell(&format!("{key}.cell"), &file.cell);
         let idp = file.idp.as_ref().map_or(Some(None), |idp| self.idp(&format!("{key}.idp.saml"), &idp.saml).map(Some));
+        let step_up = self.step_up(&key, file);
         let contact = file.contact.as_deref().map(|text| self.parse::<Address>(&format!("{key}.contact"), text));
         let contact = contact.map_or(Some(None), |address| address.map(|address| Some(address.as_str().to_owned())));
         Some(Tenant {
@@ -57,6 +58,7 @@ impl Check {
                 file::Forced::Up => Forced::Up,
             }),
             contact: contact?,
+            step_up: step_up?,
         })
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Category;
+use super::{Category, StepUp};
 
 /// An institution.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
@@ -30,6 +30,8 @@ pub(crate) struct Tenant {
     /// Whether the directory may stand in for the identity provider.
     #[serde(default)]
     pub(crate) fallback: Fallback,
+    /// Pages that want a fresher or stronger login.
+    pub(crate) step_up: Option<StepUp>,
     /// Help desk address shown on error pages.
     pub(crate) contact: Option<String>,
 }
@@ -84,8 +86,27 @@ pub(crate) struct IdpSaml {
     /// Accept an unsigned response around a signed assertion.
     #[serde(default)]
     pub(crate) assertion_signature_only: bool,
+    /// How requests reach it; by default a redirect where it has an endpoint for that.
+    pub(crate) binding: Option<RequestBinding>,
+    /// Ask that the user logs in afresh, whatever session the identity provider holds.
+    #[serde(default)]
+    pub(crate) force_authn: bool,
+    /// Authentication contexts (AuthnContextClassRef), of which a login must have one, the preferred first; by default any.
+    #[serde(default)]
+    #[schemars(length(max = 4))]
+    pub(crate) authn_context: Vec<String>,
     /// Ask the identity provider, not the directory, about passwords of mail programs and Basic clients.
     pub(crate) ecp: Option<Ecp>,
+}
+
+/// How requests reach an identity provider.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum RequestBinding {
+    /// In the address that the browser is sent to (HTTP-Redirect).
+    Redirect,
+    /// In a form that the browser posts (HTTP-POST).
+    Post,
 }
 
 /// How an identity provider is asked about a password (SAML enhanced client or proxy).

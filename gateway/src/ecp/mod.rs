@@ -122,7 +122,9 @@ impl Ecp {
         let work = move || {
             let now = app.clock.now();
             let (request_id, acs_url) = (&request_id, sp.ecp_url());
-            let expected = Expected { idp: &idp, request_id, acs_url, tenant: &tenant, clock_skew, now };
+            // No browser, no second factor: by this way nothing is asked of the login.
+            let asked = guichet_auth::saml::Asked::default();
+            let expected = Expected { idp: &idp, request_id, acs_url, tenant: &tenant, asked, clock_skew, now };
             let login = match ecp::read(posted.status, &posted.body, &sp, &expected) {
                 EcpAnswer::Known(login) => login,
                 EcpAnswer::WrongPassword => return Ok(Said::WrongPassword),

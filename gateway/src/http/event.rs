@@ -3,7 +3,7 @@
 use std::{net::IpAddr, time::Duration};
 
 use guichet_auth::Identity;
-use guichet_config::{CellId, TenantId};
+use guichet_config::{Address, CellId, TenantId};
 use tracing::{debug, info, warn};
 
 use crate::telemetry::METRICS;
@@ -123,6 +123,14 @@ pub(crate) fn discovery_refused(client: IpAddr, kind: &'static str, who: &str, r
     // A query may hold the state of somebody's login.
     let (who, return_to) = (short(who), short(return_to.split('?').next().unwrap_or_default()));
     warn!(%client, kind, ?who, ?return_to, reference, "A question to the discovery service was refused.");
+}
+
+/// A page wanted a fresher or stronger login. `result`: `asked` (the browser goes to the IdP), `done`, `refused` (the
+/// answer was not accepted), `told` (a script, a form or a program was turned away), `impossible` (this user came by a
+/// password) or `idp_down`.
+pub(crate) fn step_up(user: &Address, tenant: &TenantId, result: &'static str) {
+    METRICS.step_ups.with_label_values(&[tenant.as_str(), result]).inc();
+    info!(%user, %tenant, result, "A page wanted a fresher or stronger login.");
 }
 
 /// A mail program asked for its settings. `result`: `told`, `unknown` (domain), `refused` or `forwarded` to the cell.

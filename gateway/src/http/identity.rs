@@ -23,6 +23,8 @@ pub(crate) enum Sender {
     Known {
         /// Who.
         identity: Identity,
+        /// The session they have; absent: credentials came with the request.
+        session: Option<Arc<Session>>,
         /// The session sealed again, when it was due.
         renewed: Option<String>,
     },
@@ -42,7 +44,7 @@ pub(crate) async fn sender(headers: &HeaderMap, client: SocketAddr, app: &App, s
             let value = snapshot.sealer.seal_session(&renewed);
             cookie::set(cookie::SESSION, &value, cookie::SameSite::Lax, None)
         });
-        return Sender::Known { identity: session.identity(), renewed };
+        return Sender::Known { identity: session.identity(), session: Some(session), renewed };
     }
     let Some(value) = headers.get(header::AUTHORIZATION) else { return Sender::Unknown };
     if !super::header::is_basic(headers) {
@@ -51,7 +53,7 @@ pub(crate) async fn sender(headers: &HeaderMap, client: SocketAddr, app: &App, s
     let Some((username, password)) = basic(value.as_bytes()) else { return Sender::Denied };
     let outcome = decide(&username, &password, AuthMethod::Password, client, snapshot).await;
     match outcome.decision {
-        Decision::Allow(identity) => Sender::Known { identity, renewed: None },
+        Decision::Allow(identity) => Sender::Known { identity, session: None, renewed: None },
         Decision::Deny(_) => Sender::Denied,
         Decision::Unavailable(reason) => Sender::Unavailable(reason),
     }

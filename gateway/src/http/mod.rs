@@ -19,6 +19,7 @@ mod redirect;
 mod serve;
 mod service;
 mod setup;
+mod step_up;
 mod stream;
 mod target;
 mod token;

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use guichet_auth::{Identity, UnavailableReason};
+use guichet_auth::{Identity, UnavailableReason, assurance::Assurance};
 use guichet_config::{Cell, CellId, CellTls, CellWeb, Host, WebEntry};
 use http::{Method, StatusCode, header};
 use pingora::{
@@ -31,7 +31,7 @@ use super::{
     login,
     page::{Answer, wants_html},
     pool::{Key, Pool},
-    setup, target, token,
+    setup, step_up, target, token,
 };
 use crate::{
     app::{App, Snapshot},
@@ -77,6 +77,8 @@ pub(crate) struct Ctx {
 /// Where a request goes.
 struct Route {
     identity: Identity,
+    /// How a browser's user logged in at the IdP.
+    assurance: Option<Assurance>,
     cell: Arc<Cell>,
     chosen: Chosen,
     /// What opens a Zimbra cell.
@@ -136,8 +138,8 @@ impl Web {
             return page(head, login::view::too_large);
         }
         let html = || wants_html(&head.headers);
-        let (identity, renewed) = match identity::sender(&head.headers, client, &app, &snapshot).await {
-            Sender::Known { identity, renewed } => (identity, renewed),
+        let (identity, known, renewed) = match identity::sender(&head.headers, client, &app, &snapshot).await {
+            Sender::Known { identity, session, renewed } => (identity, session, renewed),
             Sender::Unknown if html() && matches!(head.method, Method::GET | Method::HEAD) => {
                 let wanted = head.uri.path_and_query().map_or(target::HOME, |path| path.as_str());
                 let next = target::encode(target::safe(wanted));
@@ -151,6 +153,10 @@ impl Web {
             }
             Sender::Unavailable(reason) => return Ok(Some(unavailable(reason))),
         };
+        if let Some(answer) = step_up::refuse(head, &identity, known.as_deref(), &app, &snapshot) {
+            return Ok(Some(answer));
+        }
+        let assurance = known.and_then(|session| session.assurance);
         let cell = match app.place(&identity, &snapshot.config) {
             Placed::Cell(id) => snapshot.config.cells.get(&id),
             Placed::Nowhere => None,
@@ -181,7 +187,7 @@ impl Web {
             _ => None,
         };
         ctx.renewed = renewed;
-        ctx.route = Some(Route { identity, cell, chosen, token, fresh: true });
+        ctx.route = Some(Route { identity, assurance, cell, chosen, token, fresh: true });
         if session.is_upgrade_req() {
             // A WebSocket may be silent for as long as it likes.
             session.set_read_timeout(None);
@@ -236,7 +242,8 @@ impl Web {
         let (generation, now) = (snapshot.generation, app.clock.now());
         let word = match (&route.cell.web, &route.token) {
             (Some(CellWeb { entry: WebEntry::IdentityHeaders { key }, .. }), _) => {
-                let token = self.tokens.of(&route.identity, &route.cell.id, key.expose(), generation, now);
+                let who = (&route.identity, route.assurance.as_ref());
+                let token = self.tokens.of(who, &route.cell.id, key.expose(), generation, now);
                 token.map(|token| Word::Signed { user: route.identity.address.as_str(), token })
             }
             (_, Some(token)) => Some(Word::Zimbra(token.secret.expose())),

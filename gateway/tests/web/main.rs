@@ -9,6 +9,7 @@ mod gate;
 mod login;
 mod moves;
 mod setup;
+mod step_up;
 mod tunnels;
 mod world;
 mod zimbra;

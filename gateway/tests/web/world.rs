@@ -275,6 +275,12 @@ impl World {
         write(dir.path(), "saml.key", &saml_pair().1);
         write(dir.path(), "cell.key", [b'k'; 32]);
         write(dir.path(), "preauth.key", [b'a'; 64]);
+        if more.contains("[saml]") {
+            let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap();
+            let own = rcgen::CertificateParams::new(vec!["sp".to_owned()]).unwrap().self_signed(&key).unwrap();
+            write(dir.path(), "saml.crt", own.pem());
+            write(dir.path(), "saml.key", key.serialize_pem());
+        }
         let hash =
             guichet_auth::password::hash_password(&guichet_config::Secret::new("correct horse".to_owned())).unwrap();
         write(

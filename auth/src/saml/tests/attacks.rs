@@ -6,7 +6,7 @@ use std::time::Duration;
 use bergshamra_core::algorithm as alg;
 
 use super::{
-    Expected, IdpMetadata, Refusal,
+    Asked, Expected, IdpMetadata, Refusal,
     minter::{
         ACS, EPPN, Encryption, IDP, MAIL, NOW, REQUEST, Recipe, SP, at, audience, conditions, consume, consume_as, cut,
         encrypt, field, lenient, name_of, world,
@@ -525,7 +525,15 @@ fn assertions_for_somebody_else() {
 }
 
 fn expected<'a>(idp: &'a IdpMetadata, request_id: &'a str) -> Expected<'a> {
-    Expected { idp, request_id, acs_url: ACS, tenant: &world().tenant, clock_skew: Duration::from_secs(180), now: NOW }
+    Expected {
+        idp,
+        request_id,
+        acs_url: ACS,
+        tenant: &world().tenant,
+        asked: Asked::default(),
+        clock_skew: Duration::from_secs(180),
+        now: NOW,
+    }
 }
 
 /// The response of an IdP that is allowed for another tenant, to a request that was sent to ours.

@@ -6,7 +6,7 @@ use bergshamra_core::algorithm as alg;
 
 use super::{
     super::{
-        Subject,
+        Asked, Subject,
         minter::{Encryption, NOW, REQUEST, Recipe, audience, conditions, cut, lenient, sign, world},
         signature,
     },
@@ -53,6 +53,7 @@ fn answer_for(tenant: &guichet_config::Tenant, status: u16, body: &str) -> EcpAn
         request_id: REQUEST,
         acs_url: world.sp.ecp_url(),
         tenant,
+        asked: Asked::default(),
         clock_skew: Duration::from_secs(180),
         now: NOW,
     };

@@ -141,6 +141,7 @@ fn the_documentation_lists_every_refusal_and_no_other() {
         "pending_ended",
         "replay",
         "account",
+        "step_up_user",
         Unidentified::Unknown.kind(),
         Unidentified::Several.kind(),
     ];

@@ -237,6 +237,12 @@ fn a_tenant_whose_idp_is_unknown_is_reported_at_its_line() {
     assert_eq!(problem.key, "tenant.univ-a.idp.saml.entity_id");
     assert!(text("").lines().nth(problem.place.line - 1).unwrap().starts_with("entity_id"), "{problem}");
     assert_eq!(problem.hint.as_deref(), Some("known: https://idp.a.example"));
+    let wanting = |binding: &str| load(&format!("https://idp.a.example\"\nbinding = \"{binding}"));
+    assert!(wanting("redirect").is_ok());
+    let problems = wanting("post").unwrap_err();
+    let [problem] = problems.as_slice() else { panic!("one problem expected: {problems:?}") };
+    assert_eq!(problem.key, "tenant.univ-a.idp.saml.binding");
+    assert!(problem.message.ends_with("no SingleSignOnService for HTTP-POST"), "{problem}");
     put("idps.xml", "<a/>");
     assert_eq!(load("https://idp.a.example").unwrap_err()[0].key, "federation.local.file");
     std::fs::remove_file(dir.path().join("signing.crt")).unwrap();

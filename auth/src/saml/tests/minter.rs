@@ -9,7 +9,7 @@ use bergshamra_enc::EncContext;
 use bergshamra_keys::{KeysManager, loader};
 use guichet_config::{Category, CertificateFiles, FallbackPolicy, IdpOfTenant, Tenant, Text};
 
-use super::{Expected, IdpMetadata, Login, Refusal, ServiceProvider, Subject, response, xml};
+use super::{Asked, Expected, IdpMetadata, Login, Refusal, ServiceProvider, Subject, response, xml};
 use crate::WallTime;
 
 pub(super) const NOW: WallTime = WallTime(1_795_478_400_000);
@@ -109,6 +109,7 @@ fn tenant() -> Tenant {
         fallback_students: FallbackPolicy::Off,
         idp_forced: None,
         contact: None,
+        step_up: None,
     }
 }
 
@@ -374,6 +375,7 @@ pub(super) fn consume_at(sp: &ServiceProvider, xml: &str, tenant: &Tenant, now: 
         request_id: REQUEST,
         acs_url: ACS,
         tenant,
+        asked: Asked::default(),
         clock_skew: Duration::from_secs(180),
         now,
     };
@@ -386,6 +388,17 @@ pub(super) fn name_of(login: &Login) -> &str {
         Subject::Address(address) => address.as_str(),
         Subject::Identifier(identifier) => identifier.value(),
     }
+}
+
+/// As the answer to a request that asked for `asked`.
+pub(super) fn consume_asked(xml: &str, asked: Asked<'_>) -> Result<Login, Refusal> {
+    let World { sp, idp, tenant, .. } = world();
+    let clock_skew = Duration::from_secs(180);
+    response::consume(
+        &field(xml),
+        sp,
+        &Expected { idp, request_id: REQUEST, acs_url: ACS, tenant, asked, clock_skew, now: NOW },
+    )
 }
 
 /// A tenant that accepts an unsigned Response around a signed Assertion.

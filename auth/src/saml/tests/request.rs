@@ -71,6 +71,62 @@ fn a_posted_request_carries_its_signature_after_the_issuer() {
 }
 
 #[test]
+fn what_is_asked_stands_in_the_request_in_its_order() {
+    let world = world();
+    let ask = Ask {
+        force_authn: true,
+        authn_context: vec!["https://refeds.org/profile/mfa".to_owned(), "https://idp.example/?a=1&b=<x>".to_owned()],
+    };
+    let out = world.sp.authn_request_with(&world.idp, ACS, None, &ask, "h", NOW).unwrap();
+    let Binding::Redirect { url } = &out.binding else { panic!("redirect expected") };
+    let request = inflate(&query_of(url)["SAMLRequest"]);
+    let doc = xml::parse(&request).unwrap();
+    let root = doc.document_element().unwrap();
+    assert_eq!(xml::attribute(&doc, root, "ForceAuthn"), Some("true"));
+    let wanted = xml::single(&doc, root, xml::SAMLP, "RequestedAuthnContext").unwrap().unwrap();
+    assert_eq!(xml::attribute(&doc, wanted, "Comparison"), Some("exact"));
+    let classes: Vec<_> = xml::children(&doc, wanted, xml::SAML, "AuthnContextClassRef")
+        .map(|node| xml::text(&doc, node).unwrap())
+        .collect();
+    assert_eq!(classes, ask.authn_context);
+    // The schema's order (core §3.4.1): Issuer, Signature, NameIDPolicy, RequestedAuthnContext.
+    let posted = world.sp.authn_request_with(&world.idp, ACS, Some(RequestBinding::Post), &ask, "", NOW).unwrap();
+    let Binding::Post { saml_request, .. } = posted.binding else { panic!("post expected") };
+    let text = String::from_utf8(BASE64_STANDARD.decode(saml_request).unwrap()).unwrap();
+    let doc = xml::parse(&text).unwrap();
+    let names: Vec<String> = xml::elements(&doc, doc.document_element().unwrap())
+        .map(|node| doc.element(node).unwrap().name.local_name.to_string())
+        .collect();
+    assert_eq!(names, ["Issuer", "Signature", "NameIDPolicy", "RequestedAuthnContext"]);
+
+    let plain = world.sp.authn_request(&world.idp, ACS, "h", NOW).unwrap();
+    let Binding::Redirect { url } = &plain.binding else { panic!("redirect expected") };
+    let request = inflate(&query_of(url)["SAMLRequest"]);
+    assert!(!request.contains("ForceAuthn") && !request.contains("RequestedAuthnContext"), "{request}");
+}
+
+#[test]
+fn the_binding_that_the_tenant_wants_is_used_where_the_idp_has_it() {
+    let both = &world().idp;
+    let redirect_only = IdpMetadata { sso_post: None, ..both.clone() };
+    let post_only = IdpMetadata { sso_redirect: None, ..both.clone() };
+    let is_post = |idp: &IdpMetadata, wanted| {
+        let out = world().sp.authn_request_with(idp, ACS, wanted, &Ask::default(), "", NOW).unwrap();
+        matches!(out.binding, Binding::Post { .. })
+    };
+    for (idp, wanted, post) in [
+        (both, None, false),
+        (both, Some(RequestBinding::Redirect), false),
+        (both, Some(RequestBinding::Post), true),
+        (&redirect_only, Some(RequestBinding::Post), false),
+        (&post_only, Some(RequestBinding::Redirect), true),
+        (&post_only, None, true),
+    ] {
+        assert_eq!(is_post(idp, wanted), post, "{wanted:?}");
+    }
+}
+
+#[test]
 fn an_idp_without_endpoints_gets_no_request() {
     let idp = IdpMetadata { sso_redirect: None, sso_post: None, ..world().idp.clone() };
     assert!(world().sp.authn_request(&idp, ACS, "", NOW).is_err());

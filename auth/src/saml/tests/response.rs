@@ -58,6 +58,7 @@ fn a_response_counts_on_the_host_on_which_its_login_began() {
             request_id: REQUEST,
             acs_url,
             tenant: &world.tenant,
+            asked: Asked::default(),
             clock_skew: Duration::from_secs(180),
             now: NOW,
         };
@@ -129,6 +130,7 @@ fn line_breaks_in_the_form_field_are_skipped_and_nothing_else() {
         request_id: REQUEST,
         acs_url: ACS,
         tenant: &world.tenant,
+        asked: Asked::default(),
         clock_skew: Duration::from_secs(180),
         now: NOW,
     };
@@ -217,6 +219,7 @@ fn an_idp_without_a_usable_key_is_refused() {
         request_id: REQUEST,
         acs_url: ACS,
         tenant: &world.tenant,
+        asked: Asked::default(),
         clock_skew: Duration::from_secs(180),
         now: NOW,
     };
@@ -616,7 +619,7 @@ proptest! {
         edits in proptest::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), 0..6_u8), 1..4),
     ) {
         let world = world();
-        let expected = Expected { idp: &world.idp, request_id: REQUEST, acs_url: ACS, tenant: &lenient(), clock_skew: Duration::ZERO, now: NOW };
+        let expected = Expected { idp: &world.idp, request_id: REQUEST, acs_url: ACS, tenant: &lenient(), asked: Asked::default(), clock_skew: Duration::ZERO, now: NOW };
         unsigned_response(&bytes, &world.sp, &expected);
         let mut forged = foreign_bytes().clone();
         for (at, other, kind) in edits {

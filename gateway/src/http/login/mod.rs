@@ -4,6 +4,7 @@
 //! /login ──address, list or link──▶ /login/start ──▶ IdP ──▶ /saml/acs ──▶ session
 //!                                        │ no IdP, or IdP down and fallback allowed
 //!                                        └──▶ password page ──▶ /login/password ──▶ session
+//! a guarded page ──▶ /login/step-up ──▶ IdP ──▶ /saml/acs ──▶ a session in the place of the other
 //! ```
 
 mod chooser;
@@ -12,17 +13,23 @@ mod institution;
 mod password;
 mod refused;
 mod saml;
+mod step_up;
 mod test;
 pub(crate) mod view;
 mod way;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use guichet_auth::{Identity, WallTime, saml::discovery::RESPONSE_PATH, session::Session as BrowserSession};
+use guichet_auth::{
+    Identity, WallTime,
+    saml::{Login, discovery::RESPONSE_PATH},
+    session::Session as BrowserSession,
+};
 use guichet_config::{Host, Tenant, TenantId};
 use http::{Method, StatusCode, header};
 use pingora::{Result, http::RequestHeader};
 
+pub(crate) use self::step_up::can_ask;
 use super::{
     Session, cookie, event,
     form::{self, BodyError, Form},
@@ -57,6 +64,7 @@ pub(crate) fn is_own(path: &str) -> bool {
             | "/login/start"
             | "/login/password"
             | "/login/forget"
+            | "/login/step-up"
             | "/login/test"
             | RESPONSE_PATH
             | ASK_FEDERATION
@@ -94,6 +102,7 @@ pub(crate) async fn answer(
     let answer = match path {
         "/login" if reads => visit.login().await,
         "/login/start" if reads => visit.start_from_link().await,
+        "/login/step-up" if reads => visit.step_up().await,
         "/login/test" if reads => visit.start_test().await,
         RESPONSE_PATH if reads => visit.from_federation().await,
         ASK_FEDERATION if reads => visit.ask_federation(),
@@ -160,11 +169,12 @@ impl Visit {
         ours.map(|(name, _)| name.to_owned()).filter(|name| name.bytes().all(|byte| byte.is_ascii_graphic())).collect()
     }
 
-    /// Opens a session and goes on to `next`.
-    fn enter(&self, identity: &Identity, ends: Option<WallTime>, next: &str) -> Answer {
+    /// Opens a session and goes on to `next`. `login` is the IdP's word, when there is one.
+    fn enter(&self, identity: &Identity, login: Option<&Login>, next: &str) -> Answer {
         let mut session = BrowserSession::open(identity, &self.snapshot.config.session, self.now);
-        if let Some(ends) = ends {
-            session.ends = session.ends.min(ends);
+        if let Some(login) = login {
+            session.ends = login.session_not_after().map_or(session.ends, |ends| session.ends.min(ends));
+            session.assurance = Some(login.assurance());
         }
         event::session_opened(identity, self.client.ip());
         let value = self.snapshot.sealer.seal_session(&session);

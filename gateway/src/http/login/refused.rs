@@ -35,6 +35,10 @@ enum Matter {
     Again,
     /// The institution's page did not let the user through.
     NotThrough,
+    /// The institution did not do what was asked of the login.
+    Weak,
+    /// The answer to a step-up is another user's.
+    OtherUser,
     /// None of these names the user.
     Unnamed(Vec<AttributeName>),
     /// This does not say that the user is of the tenant.
@@ -72,6 +76,12 @@ impl Refused {
         Self { kind: "account", error: error.into(), matter: Matter::NoMailbox, code: ErrorCode::Authorization }
     }
 
+    /// A step-up is for the user of the session.
+    pub(super) fn other_user() -> Self {
+        let error = "another user than the session's logged in".to_owned();
+        Self { kind: "step_up_user", error, matter: Matter::OtherUser, code: ErrorCode::Authentication }
+    }
+
     pub(super) fn unidentified(nobody: Unidentified) -> Self {
         Self { kind: nobody.kind(), ..Self::account(nobody.to_string()) }
     }
@@ -86,6 +96,7 @@ impl Refused {
             | Refusal::Identifier => Matter::Unnamed(wanted.map(naming).unwrap_or_default()),
             Refusal::Requirement { attribute, .. } => Matter::Outside(attribute.clone()),
             Refusal::Expired | Refusal::NotYetValid => Matter::Clock,
+            Refusal::AuthnContext | Refusal::Status { code: "NoAuthnContext", .. } => Matter::Weak,
             Refusal::Status { .. } => Matter::NotThrough,
             _ => Matter::Response,
         };
@@ -149,6 +160,27 @@ impl Refused {
                     "The sign-in page of your institution did not complete.",
                 ),
                 again,
+            ],
+            Matter::Weak => [
+                lang.pick(
+                    "Votre établissement n’a pas pu faire la vérification demandée, par exemple un second facteur.",
+                    "Your institution could not do the check that was asked for, such as a second factor.",
+                ),
+                lang.pick(
+                    "Vérifiez auprès de l’assistance que votre second facteur est enregistré dans votre établissement, puis \
+                     recommencez.",
+                    "Check with the help desk that your second factor is registered at your institution, then start again.",
+                ),
+            ],
+            Matter::OtherUser => [
+                lang.pick(
+                    "La personne identifiée par votre établissement n’est pas celle de la session ouverte.",
+                    "The person your institution signed in is not the one of the open session.",
+                ),
+                lang.pick(
+                    "La session ouverte reste telle quelle. Pour changer de personne, déconnectez-vous d’abord.",
+                    "The open session stays as it was. To change to another person, sign out first.",
+                ),
             ],
             Matter::Unnamed(_) => [
                 lang.pick(
@@ -304,6 +336,8 @@ mod tests {
             Matter::Clock,
             Matter::Again,
             Matter::NotThrough,
+            Matter::Weak,
+            Matter::OtherUser,
             Matter::Unnamed(Vec::new()),
             Matter::Outside(AttributeName::MAIL),
             Matter::NoMailbox,

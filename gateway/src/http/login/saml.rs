@@ -5,10 +5,10 @@ use std::{sync::Arc, time::Duration};
 use guichet_auth::{
     Decision,
     saml::{
-        Binding, IdpMetadata, Login, ServiceProvider, acs_url,
+        Ask, Asked, Binding, IdpMetadata, Login, ServiceProvider, acs_url,
         response::{Expected, Refusal, consume},
     },
-    session::PendingLogin,
+    session::{PendingLogin, Replaced},
 };
 use guichet_config::Tenant;
 use http::StatusCode;
@@ -19,23 +19,37 @@ use crate::{
     telemetry::event::IdpStateChanged,
 };
 
+/// What a login at the IdP is for.
+#[derive(Debug, Default)]
+pub(super) struct Errand {
+    /// What is asked of it.
+    pub(super) ask: Ask,
+    /// The session that it is to take the place of.
+    pub(super) step_up: Option<Replaced>,
+    /// Its answer is shown to its user, and opens no session.
+    pub(super) test: bool,
+}
+
 impl Visit {
     /// Sends the browser to the tenant's IdP.
     pub(super) async fn start_saml(&self, tenant: &Tenant, next: &str) -> Answer {
-        self.send_to_idp(tenant, next, false).await
+        self.send_to_idp(tenant, next, Errand { ask: Self::ask_for(tenant, next), ..Errand::default() }).await
     }
 
-    /// Sends the browser to the tenant's IdP; the answer to a test opens no session.
-    pub(super) async fn send_to_idp(&self, tenant: &Tenant, next: &str, test: bool) -> Answer {
+    /// Sends the browser to the tenant's IdP.
+    pub(super) async fn send_to_idp(&self, tenant: &Tenant, next: &str, errand: Errand) -> Answer {
+        let Errand { ask, step_up, test } = errand;
         let Some((sp, idp)) = self.parties(tenant) else {
             let reference = reference();
             event::trouble("saml", "no metadata for the tenant's IdP", &reference);
             return self.trouble(&reference);
         };
         let handle: String = crate::http::random::<16>().iter().map(|byte| format!("{byte:02x}")).collect();
-        let (now, relay_state) = (self.now, handle.clone());
+        let (now, relay_state, asked) = (self.now, handle.clone(), ask.clone());
         let acs_url = acs_url(&self.host.origin);
-        let made = tokio::task::spawn_blocking(move || sp.authn_request(&idp, &acs_url, &relay_state, now)).await;
+        let binding = tenant.idp.as_ref().and_then(|idp| idp.request.binding);
+        let make = move || sp.authn_request_with(&idp, &acs_url, binding, &asked, &relay_state, now);
+        let made = tokio::task::spawn_blocking(make).await;
         let outgoing = match made {
             Ok(Ok(outgoing)) => outgoing,
             failed => {
@@ -57,6 +71,8 @@ impl Visit {
             target: target::safe(next).to_owned(),
             issued: self.now,
             test,
+            ask,
+            step_up,
         };
         let mut answer = match &outgoing.binding {
             Binding::Redirect { url } => self.redirect(url.clone()),
@@ -102,17 +118,24 @@ impl Visit {
         let (sp, idp) =
             self.parties(&tenant).ok_or_else(|| Refused::ours("no_metadata", "no metadata for the tenant's IdP"))?;
         if pending.test {
-            return self.tested(response, sp, idp, &tenant, pending.request_id).await;
+            return self.tested(response, sp, idp, &tenant, &pending).await;
         }
-        let login = self.verified(response, sp, idp, &tenant, pending.request_id).await?;
+        let login = self.verified(response, sp, idp, &tenant, &pending).await;
+        if let (Err(_), Some(before)) = (&login, &pending.step_up) {
+            event::step_up(&before.address, &tenant.id, "refused");
+        }
+        let login = login?;
         if let Some(state) = self.app.board.on_signed_success(&tenant.id, self.now) {
             IdpStateChanged { tenant: &tenant.id, state }.emit();
         }
         let completed = self.snapshot.authenticator.complete_login(&login).await;
         match completed.map_err(Refused::unidentified)? {
             Decision::Allow(identity) => {
+                if let Some(before) = &pending.step_up {
+                    self.take_place(before, &tenant, &identity.address).await?;
+                }
                 event::saml_accepted(&identity);
-                Ok(self.enter(&identity, login.session_not_after(), &pending.target))
+                Ok(self.enter(&identity, Some(&login), &pending.target))
             }
             Decision::Deny(reason) => Err(Refused::account(format!("the directory says {}", reason.as_str()))),
             Decision::Unavailable(reason) => {
@@ -128,14 +151,17 @@ impl Visit {
         sp: Arc<ServiceProvider>,
         idp: Arc<IdpMetadata>,
         tenant: &Arc<Tenant>,
-        request_id: String,
+        pending: &PendingLogin,
     ) -> Result<Login, Refused> {
         let (tenant, store, now) = (Arc::clone(tenant), Arc::clone(&self.app.store), self.now);
         let clock_skew = self.clock_skew();
         let acs_url = acs_url(&self.host.origin);
+        // What was asked is in the cookie: the configuration may say something else by now.
+        let (request_id, ask, issued) = (pending.request_id.clone(), pending.ask.clone(), pending.issued);
         let work = move || {
             let (request_id, acs_url) = (&request_id, &acs_url);
-            let expected = Expected { idp: &idp, request_id, acs_url, tenant: &tenant, clock_skew, now };
+            let asked = Asked::of(&ask, issued);
+            let expected = Expected { idp: &idp, request_id, acs_url, tenant: &tenant, asked, clock_skew, now };
             let login = consume(response.as_bytes(), &sp, &expected)
                 .map_err(|refusal| Refused::response(&refusal, tenant.idp.as_ref()))?;
             for id in login.replay_ids() {

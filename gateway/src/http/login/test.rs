@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use guichet_auth::{
     Decision,
-    saml::{Check, Expected, IdpMetadata, Outcome, Rehearsal, ServiceProvider, Subject, acs_url, rehearse},
-    session::SealError,
+    saml::{Asked, Check, Expected, IdpMetadata, Outcome, Rehearsal, ServiceProvider, Subject, acs_url, rehearse},
+    session::{PendingLogin, SealError},
 };
 use guichet_config::{Category, Tenant};
 use http::StatusCode;
 
-use super::{Visit, refused::Refused, view};
+use super::{Visit, refused::Refused, saml::Errand, view};
 use crate::{
     http::{event, lang::Lang, page::Answer},
     telemetry::event::IdpStateChanged,
@@ -24,7 +24,10 @@ impl Visit {
         let ticket = self.snapshot.sealer.open_ticket(self.query.field("ticket"), self.now);
         let tenant = ticket.map(|ticket| self.snapshot.config.tenants.get(&ticket.tenant).cloned());
         match tenant {
-            Ok(Some(tenant)) if tenant.idp.is_some() => self.send_to_idp(&tenant, "/", true).await,
+            Ok(Some(tenant)) if tenant.idp.is_some() => {
+                let errand = Errand { ask: Self::ask_for(&tenant, "/"), test: true, ..Errand::default() };
+                self.send_to_idp(&tenant, "/", errand).await
+            }
             Ok(_) => self.no_test(self.lang.pick(
                 "L’établissement de ce lien n’a plus de fournisseur d’identité ici.",
                 "The institution of this link no longer has an identity provider here.",
@@ -55,13 +58,15 @@ impl Visit {
         sp: Arc<ServiceProvider>,
         idp: Arc<IdpMetadata>,
         tenant: &Arc<Tenant>,
-        request_id: String,
+        pending: &PendingLogin,
     ) -> Result<Answer, Refused> {
-        let (asked, clock_skew, now) = (Arc::clone(tenant), self.clock_skew(), self.now);
+        let (tested, clock_skew, now) = (Arc::clone(tenant), self.clock_skew(), self.now);
+        let (request_id, ask, issued) = (pending.request_id.clone(), pending.ask.clone(), pending.issued);
         let acs_url = acs_url(&self.host.origin);
         let work = move || {
             let (request_id, acs_url) = (&request_id, &acs_url);
-            let expected = Expected { idp: &idp, request_id, acs_url, tenant: &asked, clock_skew, now };
+            let asked = Asked::of(&ask, issued);
+            let expected = Expected { idp: &idp, request_id, acs_url, tenant: &tested, asked, clock_skew, now };
             rehearse(response.as_bytes(), &sp, &expected)
         };
         let seen = tokio::task::spawn_blocking(work).await;
