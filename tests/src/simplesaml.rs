@@ -80,6 +80,7 @@ impl SimpleSaml {
         write(&dir, "config/config.php", &config_php(&dir, &base));
         write(&dir, "config/authsources.php", &authsources_php(logins));
         write(&dir, "config/acl.php", "<?php $config = [];\n");
+        write(&dir, "context", "");
 
         let mut command = Command::new("php");
         command.env("SIMPLESAMLPHP_CONFIG_DIR", dir.join("config")).current_dir(&dir);
@@ -89,7 +90,7 @@ impl SimpleSaml {
         command.args(["-d", "opcache.enable=0", "-S"]);
         command.arg(format!("127.0.0.1:{port}")).args(["-t", "/usr/share/simplesamlphp/www"]);
         let daemon = Daemon::start("simplesaml", &command, &dir, None);
-        let hosted = hosted_php(scopes, manner);
+        let hosted = hosted_php(&dir, scopes, manner);
         let mut idp = Self { name: name.to_owned(), daemon, command, dir, port, own, federation, hosted, manner };
         idp.use_keys(&idp.own, None);
         idp.wait_ready();
@@ -143,6 +144,11 @@ impl SimpleSaml {
     /// The pair it signs with at first.
     pub fn first_key(&self) -> &Files {
         &self.own
+    }
+
+    /// From now on it says that users log in by this context (AuthnContextClassRef); `None`: by password, as by itself.
+    pub fn says_context(&self, uri: Option<&str>) {
+        write(&self.dir, "context", uri.unwrap_or_default());
     }
 
     /// Kills it.
@@ -270,13 +276,17 @@ fn authsources_php(logins: &[Login<'_>]) -> String {
     php
 }
 
-fn hosted_php(scopes: &[&str], manner: Manner) -> String {
+fn hosted_php(dir: &Path, scopes: &[&str], manner: Manner) -> String {
+    let dir = dir.display();
     let scopes = scopes.iter().map(|s| format!("'{s}'")).collect::<Vec<_>>().join(", ");
     let Manner { sign_response, sign_assertion, encrypt, post_only } = manner;
     let redirect = if post_only { "" } else { "'urn:oasis:names:tc:SAML:2.0:bindings:HTTP-Redirect', " };
     format!(
         r"<?php
+// Read with each request.
+$context = trim((string) file_get_contents('{dir}/context'));
 $metadata['__DYNAMIC:1__'] = [
+    'authproc' => $context === '' ? [] : [50 => ['class' => 'saml:AuthnContextClassRef', 'AuthnContextClassRef' => $context]],
     'host' => '__DEFAULT__', 'auth' => 'testusers',
     'scope' => [{scopes}],
     'attributes.NameFormat' => 'urn:oasis:names:tc:SAML:2.0:attrname-format:uri',
