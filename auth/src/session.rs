@@ -7,6 +7,7 @@
 //! simply foreign. What comes last in the array is a table, where an unknown name is passed over.
 
 mod discovery;
+mod logout;
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,8 +19,10 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use guichet_config::{Address, Category, CellId, Secret, TenantId};
 use serde::{Serialize, de::DeserializeOwned};
 
-pub use discovery::PendingDiscovery;
-
+pub use self::{
+    discovery::PendingDiscovery,
+    logout::{IDP_SESSION_BYTES_MAX, IdpSession, LogoutTag, LogoutTags, PendingLogout},
+};
 use crate::{
     Identity, Method, WallTime,
     assurance::{Assurance, Context, Level},
@@ -58,6 +61,8 @@ pub struct Session {
     pub idle_ends: WallTime,
     /// What the IdP said of the login; absent: it was not asked.
     pub assurance: Option<Assurance>,
+    /// What a logout at the IdP finds it by; only of a login there.
+    pub logout: Option<LogoutTags>,
 }
 
 impl Session {
@@ -79,6 +84,7 @@ impl Session {
             ends,
             idle_ends: now.plus(lifetimes.lifetime_idle).min(ends),
             assurance: None,
+            logout: None,
         }
     }
 
@@ -219,7 +225,10 @@ impl Sealer {
                 session.issued.0,
                 session.ends.0,
                 session.idle_ends.0,
-                SessionTable { assurance: session.assurance.map(write_assurance) },
+                SessionTable {
+                    assurance: session.assurance.map(write_assurance),
+                    logout: session.logout.map(LogoutTags::write),
+                },
             ),
         )
     }
@@ -265,6 +274,7 @@ impl Sealer {
             ends: WallTime(ends),
             idle_ends: WallTime(idle_ends),
             assurance: table.assurance.map(read_assurance).transpose()?,
+            logout: table.logout.map(|tags| LogoutTags::read(&tags).ok_or(SealError::Foreign)).transpose()?,
         })
     }
 
@@ -371,6 +381,8 @@ enum Kind {
     Pending,
     TestTicket,
     Discovery,
+    IdpSession,
+    PendingLogout,
 }
 
 impl Kind {
@@ -382,6 +394,8 @@ impl Kind {
             Self::Pending => "guichet pending login 4",
             Self::TestTicket => "guichet test ticket 1",
             Self::Discovery => "guichet pending discovery 1",
+            Self::IdpSession => "guichet idp session 1",
+            Self::PendingLogout => "guichet pending logout 1",
         }
     }
 
@@ -391,6 +405,8 @@ impl Kind {
             Self::Session | Self::Session1 | Self::TestTicket => 1024,
             Self::Discovery => 1536,
             Self::Pending => 3 * 1024,
+            // An entityID may have a kilobyte by itself.
+            Self::IdpSession | Self::PendingLogout => IDP_SESSION_BYTES_MAX,
         }
     }
 }
@@ -404,6 +420,9 @@ struct SessionWire(String, String, String, String, Option<String>, String, u64, 
 struct SessionTable {
     #[serde(rename = "a", default, skip_serializing_if = "Option::is_none")]
     assurance: Option<AssuranceWire>,
+    /// Tags of the name and of the index.
+    #[serde(rename = "o", default, skip_serializing_if = "Option::is_none")]
+    logout: Option<(String, Option<String>)>,
 }
 
 /// Context, instant, level.

@@ -453,6 +453,10 @@ pub struct IdpOfTenant {
     pub assertion_signature_only: bool,
     /// What a login request asks of it.
     pub request: LoginRequest,
+    /// A logout here asks the IdP to end its session, too.
+    pub logout_asks_idp: bool,
+    /// A logout there also ends the user's mail connections to the node that hears of it.
+    pub logout_ends_mail: bool,
     /// Ask the IdP about passwords of mail programs and Basic clients; absent: the directory.
     pub ecp: Option<Ecp>,
 }
@@ -504,6 +508,8 @@ impl IdpOfTenant {
             assertion_signature_only: false,
             ecp: None,
             request: LoginRequest::default(),
+            logout_asks_idp: true,
+            logout_ends_mail: false,
         }
     }
 }

@@ -33,7 +33,7 @@ pub(crate) use server::{Availability, Dns, Limits, Log, LogFormat, Management, N
 pub(crate) use setup::Setup;
 pub(crate) use step_up::StepUp;
 pub(crate) use tenant::{
-    Ecp, EcpUsername, FallbackPolicy, Forced, IdpIdentifier, IdpSaml, RequestBinding, Tenant, Text,
+    Ecp, EcpUsername, FallbackPolicy, Forced, IdpIdentifier, IdpSaml, Logout, RequestBinding, Tenant, Text,
 };
 
 /// The main file of a Guichet node.

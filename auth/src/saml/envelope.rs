@@ -305,16 +305,18 @@ pub(super) fn status(doc: &Document<'_>, response: NodeId, signed: bool) -> Resu
     if xml::attribute(doc, top, "Value") == Some("urn:oasis:names:tc:SAML:2.0:status:Success") {
         return Ok(());
     }
-    let known = |node: NodeId| {
-        let value = xml::attribute(doc, node, "Value")?.strip_prefix("urn:oasis:names:tc:SAML:2.0:status:")?;
-        STATUS_CODES.iter().copied().find(|code| *code == value)
-    };
-    let code = single(top, "StatusCode").and_then(known).or_else(|| known(top));
+    let code = single(top, "StatusCode").and_then(|inner| status_code(doc, inner)).or_else(|| status_code(doc, top));
     // SimpleSAMLphp 1.x has no second code for a wrong password, only words.
     let message = single(response, "Status").and_then(|status| single(status, "StatusMessage"));
     let wrong_password = || message.and_then(|node| xml::text(doc, node)).is_some_and(|text| text == WRONG_PASSWORD);
     let code = if code == Some("Responder") && wrong_password() { Some("AuthnFailed") } else { code };
     Err(code.map_or(other, |code| Refusal::Status { code, signed }))
+}
+
+/// The code that a `StatusCode` names, when the specification knows it.
+pub(super) fn status_code(doc: &Document<'_>, node: NodeId) -> Option<&'static str> {
+    let value = xml::attribute(doc, node, "Value")?.strip_prefix("urn:oasis:names:tc:SAML:2.0:status:")?;
+    STATUS_CODES.iter().copied().find(|code| *code == value)
 }
 
 impl From<XmlFault> for Refusal {

@@ -3,8 +3,6 @@
 //! `samael` gives the types and their serialisation; it leaves text unescaped in places, so what goes in is escaped here,
 //! and it has no place for our signature, which is put into its output at a fixed mark.
 
-use std::io::Write as _;
-
 use aws_lc_rs::{
     rand::{SecureRandom as _, SystemRandom},
     rsa::OaepPrivateDecryptingKey,
@@ -17,12 +15,12 @@ use samael::{
     schema::{AuthnRequest, Issuer, NameIdPolicy},
     traits::ToXml as _,
 };
-use url::form_urlencoded;
 
 use super::{
     Ask, IdpMetadata,
     keys::OurKey,
-    sp_metadata::{Content, Requested, acs_url, ecp_url},
+    redirect,
+    sp_metadata::{Content, Requested, acs_url, ecp_url, slo_soap_url, slo_url},
     xml,
 };
 use crate::WallTime;
@@ -33,6 +31,8 @@ pub struct ServiceProvider {
     entity_id: String,
     acs_urls: Vec<String>,
     ecp_url: String,
+    /// For browsers, and by SOAP.
+    slo_urls: Vec<(String, String)>,
     metadata: String,
     signing: OurKey,
     decryption: DecryptionKeys,
@@ -171,6 +171,7 @@ impl ServiceProvider {
             entity_id: saml.entity_id.clone(),
             acs_urls: origins.iter().map(|origin| acs_url(origin)).collect(),
             ecp_url: origins.first().map(|origin| ecp_url(origin)).unwrap_or_default(),
+            slo_urls: origins.iter().map(|origin| (slo_url(origin), slo_soap_url(origin))).collect(),
             metadata,
             signing,
             decryption: DecryptionKeys(decryption),
@@ -192,6 +193,21 @@ impl ServiceProvider {
     /// [`super::ecp`]; nothing is posted there.
     pub fn ecp_url(&self) -> &str {
         &self.ecp_url
+    }
+
+    /// Single logout services for browsers, of each of our hosts.
+    pub(super) fn slo_urls(&self) -> impl Iterator<Item = &str> {
+        self.slo_urls.iter().map(|(url, _)| url.as_str())
+    }
+
+    /// Single logout services for IdPs themselves (SOAP), of each of our hosts.
+    pub(super) fn slo_soap_urls(&self) -> impl Iterator<Item = &str> {
+        self.slo_urls.iter().map(|(_, url)| url.as_str())
+    }
+
+    /// What signs.
+    pub(super) fn signing(&self) -> &OurKey {
+        &self.signing
     }
 
     /// The certificates that the metadata holds.
@@ -248,7 +264,8 @@ impl ServiceProvider {
         let request =
             self.request_xml(&id, destination, consumer, ask, now).map_err(|error| fail(&error.to_string()))?;
         let binding = if redirect {
-            Binding::Redirect { url: self.redirect_url(destination, &request, relay_state).map_err(fail)? }
+            let url = redirect::encode(&self.signing, destination, redirect::REQUEST, &request, relay_state);
+            Binding::Redirect { url: url.map_err(fail)? }
         } else {
             let signed = self.signed_request(&id, &request).map_err(fail)?;
             Binding::Post { action: destination.clone(), saml_request: BASE64_STANDARD.encode(signed) }
@@ -287,28 +304,6 @@ impl ServiceProvider {
         // samael escaped attribute values; whatever it wrote must be a document again.
         xml::parse(&text).map_err(|_| "the request is not well-formed")?;
         Ok(text)
-    }
-
-    /// HTTP-Redirect with a detached signature over the query as sent (bindings §3.4.4.1).
-    fn redirect_url(&self, destination: &str, request: &str, relay_state: &str) -> Result<String, &'static str> {
-        let mut deflate = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::default());
-        let deflated = deflate
-            .write_all(request.as_bytes())
-            .and_then(|()| deflate.finish())
-            .map_err(|_| "the request cannot be compressed")?;
-        let mut query = form_urlencoded::Serializer::new(String::new());
-        query.append_pair("SAMLRequest", &BASE64_STANDARD.encode(deflated));
-        if !relay_state.is_empty() {
-            query.append_pair("RelayState", relay_state);
-        }
-        query.append_pair("SigAlg", self.signing.signature_algorithm());
-        let query = query.finish();
-        let value = self.signing.sign(query.as_bytes()).map_err(|_| "signing failed")?;
-        let signature = form_urlencoded::Serializer::new(String::new())
-            .append_pair("Signature", &BASE64_STANDARD.encode(value))
-            .finish();
-        let joint = if destination.contains('?') { '&' } else { '?' };
-        Ok(format!("{destination}{joint}{query}&{signature}"))
     }
 
     /// Enveloped signature, after the Issuer, where the schema wants it (core §3.2.1).

@@ -14,6 +14,7 @@ use super::{
     attributes::Attributes,
     authentication::{self, Authentication},
     envelope::{self, Verified},
+    name_id::{NameId, Named, SESSION_INDEX_BYTES_MAX},
     signature,
     xml::{self, SAML},
 };
@@ -48,6 +49,8 @@ pub struct Login {
     replay_until: WallTime,
     session_not_after: Option<WallTime>,
     assurance: Assurance,
+    named: Option<Named>,
+    issued: WallTime,
 }
 
 impl Login {
@@ -91,6 +94,17 @@ impl Login {
     pub fn assurance(&self) -> Assurance {
         self.assurance
     }
+
+    /// Whom the IdP will name when it asks for a logout. `None`: the assertion has no NameID, or one out of bounds; an
+    /// EncryptedID in it is refused with the whole Response (more that is encrypted than the assertion).
+    pub fn named(&self) -> Option<&Named> {
+        self.named.as_ref()
+    }
+
+    /// IssueInstant of the assertion, by the clock of the IdP.
+    pub fn issued(&self) -> WallTime {
+        self.issued
+    }
 }
 
 /// Consumes the `SAMLResponse` form field.
@@ -114,8 +128,9 @@ pub(super) fn judge(verified: &Verified<'_, '_>, expected: &Expected<'_>, found:
     let (response_doc, response) = verified.response();
     let response_id = xml::attribute(response_doc, response, "ID").unwrap_or_default();
     let issuer = &expected.idp.entity_id;
-    let Findings { assertion_id, confirmation, authentication, user, category, .. } = found;
+    let Findings { assertion_id, assertion_time, confirmation, authentication, user, category, .. } = found;
     let Authentication { session_not_after, assurance } = authentication?;
+    let (doc, assertion) = verified.assertion();
     Ok(Login {
         subject: user?,
         tenant: expected.tenant.id.clone(),
@@ -124,6 +139,8 @@ pub(super) fn judge(verified: &Verified<'_, '_>, expected: &Expected<'_>, found:
         replay_until: confirmation?.plus(expected.clock_skew).min(expected.now.plus(REPLAY_MAX)),
         session_not_after,
         assurance,
+        named: named(doc, assertion),
+        issued: assertion_time?,
     })
 }
 
@@ -134,7 +151,7 @@ pub(super) struct Findings {
     in_response_to: Result<(), Refusal>,
     response_time: Result<(), Refusal>,
     assertion_id: Result<String, Refusal>,
-    assertion_time: Result<(), Refusal>,
+    assertion_time: Result<WallTime, Refusal>,
     confirmation: Result<WallTime, Refusal>,
     conditions: Result<(), Refusal>,
     authentication: Result<Authentication, Refusal>,
@@ -161,7 +178,8 @@ impl Findings {
             response_time: required_time(response_doc, response, "IssueInstant")
                 .and_then(|time| expected.not_in_future(time)),
             assertion_id: assertion_id(doc, assertion),
-            assertion_time: required_time(doc, assertion, "IssueInstant").and_then(|time| expected.not_in_future(time)),
+            assertion_time: required_time(doc, assertion, "IssueInstant")
+                .and_then(|time| expected.not_in_future(time).map(|()| time)),
             confirmation: check_subject(doc, assertion, expected),
             conditions: check_conditions(doc, assertion, sp, expected),
             authentication: authentication::read(doc, assertion, expected),
@@ -235,7 +253,7 @@ impl Expected<'_> {
 /// One bearer confirmation that holds is enough; otherwise the last one's fault is told.
 fn check_subject(doc: &Document<'_>, assertion: NodeId, expected: &Expected<'_>) -> Result<WallTime, Refusal> {
     let subject = xml::single(doc, assertion, SAML, "Subject").ok().flatten().ok_or(Refusal::SubjectConfirmation)?;
-    // The NameID is not used; one that readers could read differently is a sign of tampering all the same.
+    // The NameID decides no identity; one that readers could read differently is a sign of tampering all the same.
     if xml::children(doc, subject, SAML, "NameID").any(|name| xml::text(doc, name).is_none()) {
         return Err(Refusal::ValueNotPlain);
     }
@@ -250,6 +268,19 @@ fn check_subject(doc: &Document<'_>, assertion: NodeId, expected: &Expected<'_>)
         }
     }
     Err(refusal)
+}
+
+/// The name and the session that a LogoutRequest will name. Of several AuthnStatements the first with a SessionIndex counts.
+fn named(doc: &Document<'_>, assertion: NodeId) -> Option<Named> {
+    let subject = xml::single(doc, assertion, SAML, "Subject").ok().flatten()?;
+    let name = NameId::read(doc, xml::single(doc, subject, SAML, "NameID").ok().flatten()?)?;
+    let indexes = xml::children(doc, assertion, SAML, "AuthnStatement")
+        .find_map(|statement| xml::attribute(doc, statement, "SessionIndex").filter(|index| !index.is_empty()));
+    match indexes {
+        // The IdP would name it, and we would not find the session: no logout rather than half of one.
+        Some(index) if index.len() > SESSION_INDEX_BYTES_MAX => None,
+        index => Some(Named { name, session_index: index.map(str::to_owned) }),
+    }
 }
 
 fn check_bearer(doc: &Document<'_>, confirmation: NodeId, expected: &Expected<'_>) -> Result<WallTime, Refusal> {

@@ -36,6 +36,16 @@ pub fn acs_url(origin: &str) -> String {
     format!("{origin}/saml/acs")
 }
 
+/// Single logout service of an origin, for browsers.
+pub(super) fn slo_url(origin: &str) -> String {
+    format!("{origin}/saml/slo")
+}
+
+/// Single logout service of an origin, for the IdP itself.
+pub(super) fn slo_soap_url(origin: &str) -> String {
+    format!("{origin}/saml/slo/soap")
+}
+
 /// Assertion consumer service of the PAOS binding, of the public origin only: mail programs know no other host.
 pub(super) fn ecp_url(origin: &str) -> String {
     format!("{origin}/saml/ecp")
@@ -101,6 +111,13 @@ impl Content<'_> {
         self.user_interface(out);
         self.signing.iter().for_each(|certificate| key(out, "signing", certificate, &[]));
         self.encryption.iter().for_each(|certificate| key(out, "encryption", certificate, &ENCRYPTION_METHODS));
+        for origin in self.origins {
+            let (browser, soap) = (slo_url(origin), slo_soap_url(origin));
+            // In the order in which an IdP should take them.
+            for (binding, location) in [(HTTP_REDIRECT, &browser), (HTTP_POST, &browser), (SOAP, &soap)] {
+                out.empty("md:SingleLogoutService", &[("Binding", binding), ("Location", location)]);
+            }
+        }
         out.text("md:NameIDFormat", &[], TRANSIENT);
         for (index, (binding, location)) in self.consumers().enumerate() {
             let index = index.to_string();
@@ -269,6 +286,8 @@ const SUBJECT_ID_REQ: &str = "urn:oasis:names:tc:SAML:profiles:subject-id:req";
 const NAME_FORMAT: &str = "urn:oasis:names:tc:SAML:2.0:attrname-format:uri";
 const TRANSIENT: &str = "urn:oasis:names:tc:SAML:2.0:nameid-format:transient";
 const HTTP_POST: &str = "urn:oasis:names:tc:SAML:2.0:bindings:HTTP-POST";
+const HTTP_REDIRECT: &str = "urn:oasis:names:tc:SAML:2.0:bindings:HTTP-Redirect";
+const SOAP: &str = "urn:oasis:names:tc:SAML:2.0:bindings:SOAP";
 
 #[cfg(test)]
 #[path = "tests/sp_metadata.rs"]

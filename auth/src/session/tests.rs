@@ -163,6 +163,17 @@ fn an_older_key_of_the_ring_still_opens() {
 }
 
 #[test]
+fn logout_tags_are_sealed_with_the_session_and_kept_when_it_is_renewed() {
+    let (name, index) = (LogoutTag([1; 16]), Some(LogoutTag([2; 16])));
+    for logout in [None, Some(LogoutTags { name, index }), Some(LogoutTags { name, index: None })] {
+        let session = Session { logout, ..Session::open(&identity(Method::Saml), &lifetimes(), NOW) };
+        let opened = sealer().open_session(&sealer().seal_session(&session), NOW).unwrap();
+        assert_eq!(opened.logout, logout);
+        assert_eq!(opened.renewed(&lifetimes(), NOW.plus(Duration::from_secs(600))).unwrap().logout, logout);
+    }
+}
+
+#[test]
 fn a_session_known_from_the_last_request_still_ends() {
     let session = Session::open(&identity(Method::Saml), &lifetimes(), NOW);
     let sealer = sealer();
@@ -198,8 +209,12 @@ fn the_longest_names_fit_their_cookies() {
     who.address = format!("{long}@{domain}").parse().unwrap();
     who.tenant = long.parse().unwrap();
     who.cell = Some(long.parse().unwrap());
-    let session =
-        Session { assurance: assured(Some(Level::Medium)).assurance, ..Session::open(&who, &lifetimes(), NOW) };
+    let tag = LogoutTag([255; 16]);
+    let session = Session {
+        assurance: assured(Some(Level::Medium)).assurance,
+        logout: Some(LogoutTags { name: tag, index: Some(tag) }),
+        ..Session::open(&who, &lifetimes(), NOW)
+    };
     let cookie = sealer().seal_session(&session);
     assert!(cookie.len() < 1024, "{} bytes", cookie.len());
     assert!(sealer().open_session(&cookie, NOW).is_ok());

@@ -24,11 +24,12 @@ use serde::{Deserialize, Serialize};
 use self::{drains::Drains, ledger::Ledger, placements::Placements, routes::Routes};
 use crate::{
     WallTime,
-    session::{SealKey, random},
+    session::{LogoutTag, LogoutTags, SealKey, random},
 };
 
 pub use self::{
     drains::{DrainOverride, DrainTarget},
+    ledger::Logout,
     placements::PlacementOverride,
     routes::{Imported, PlacementError, Standing},
 };
@@ -248,6 +249,19 @@ impl Store {
         self.ledger.revoke_fallback(&self.file, tenant, before, until)
     }
 
+    /// Ends the sessions of a tenant that carry one of the tags.
+    ///
+    /// # Errors
+    /// The file cannot be used, or too many logouts live.
+    pub fn log_out(&self, tenant: &TenantId, tags: &[LogoutTag], logout: &Logout) -> Result<(), StoreError> {
+        self.ledger.log_out(&self.file, tenant, tags, logout)
+    }
+
+    /// Whether a logout came for an assertion issued at `issued`, so that it must not open a session (core §3.7.3.1).
+    pub fn logged_out(&self, tenant: &TenantId, tags: &LogoutTags, issued: WallTime) -> bool {
+        self.ledger.logged_out(tenant, tags, issued)
+    }
+
     /// Whether the ledger ends this session. Answered from memory: no file access on the hot path.
     pub fn revoked(&self, session: &crate::session::Session) -> bool {
         self.ledger.revoked(session)
@@ -296,6 +310,7 @@ fn create_tables(txn: &WriteTransaction) -> Result<(), redb::TableError> {
     txn.open_table(drains::DRAINS)?;
     txn.open_table(ledger::SESSIONS)?;
     txn.open_table(ledger::FALLBACK)?;
+    txn.open_table(ledger::LOGOUTS)?;
     Ok(())
 }
 
@@ -304,6 +319,7 @@ fn purge(txn: &WriteTransaction, now: WallTime) -> Result<(), redb::Error> {
     txn.open_table(MARKERS)?.retain(|_, until| until > now.0)?;
     txn.open_table(ledger::SESSIONS)?.retain(|_, until| until > now.0)?;
     txn.open_table(ledger::FALLBACK)?.retain(|_, (_, until)| until > now.0)?;
+    txn.open_table(ledger::LOGOUTS)?.retain(|_, (_, _, until)| until > now.0)?;
     // A word that cannot be read stays: whoever reads it reports it.
     txn.open_table(OVERRIDES)?
         .retain(|_, json| serde_json::from_slice::<IdpOverride>(json).map_or(true, |word| word.until > now.0))?;
@@ -347,7 +363,7 @@ const MARKERS_MAX: u64 = 1_000_000;
 const PURGE_EVERY: Duration = Duration::from_secs(60);
 
 /// Age at which the newest seal key gets a successor.
-const ROTATE_AFTER: Duration = Duration::from_secs(24 * 3600);
+pub(crate) const ROTATE_AFTER: Duration = Duration::from_secs(24 * 3600);
 
 /// How long a replaced key still opens: longer than any session lives.
 const KEEP_FOR: Duration = Duration::from_secs(8 * 24 * 3600);

@@ -6,7 +6,10 @@ use std::{
 use guichet_config::Category;
 
 use super::*;
-use crate::{Method, session::Session};
+use crate::{
+    Method,
+    session::{LogoutTag, LogoutTags, Session},
+};
 
 const NOW: WallTime = WallTime(1_800_000_000_000);
 
@@ -26,6 +29,7 @@ fn session(method: Method, issued: WallTime) -> Session {
         ends: issued.plus(Duration::from_secs(2 * 3600)),
         idle_ends: issued.plus(Duration::from_secs(3600)),
         assurance: None,
+        logout: None,
     }
 }
 
@@ -247,4 +251,42 @@ fn a_word_on_a_user_survives_a_restart_and_ends_by_itself() {
     assert_eq!(store.placed_user(&address, later(60)), None);
     store.place_user(&address, None).unwrap();
     assert!(store.placed_users(later(1)).is_empty());
+}
+
+#[test]
+fn a_logout_at_the_idp_ends_the_sessions_it_means_and_no_later_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), NOW).unwrap();
+    let tag = |byte| LogoutTag([byte; 16]);
+    let with = |name, index: Option<u8>, issued| {
+        let logout = Some(LogoutTags { name: tag(name), index: index.map(tag) });
+        Session { logout, ..session(Method::Saml, issued) }
+    };
+    let (first, second) = (with(1, Some(10), NOW), with(1, Some(11), NOW));
+    let (indexless, someone) = (with(1, None, NOW), with(2, Some(20), NOW));
+    let tenant = first.tenant.clone();
+    let logout = |tags: &[LogoutTag], at: WallTime| {
+        store.log_out(&tenant, tags, &Logout { before: at, asserted: at, until: at.plus(Duration::from_secs(7200)) })
+    };
+    logout(&[tag(10)], later(1)).unwrap();
+    assert!(store.revoked(&first));
+    for other in [&second, &indexless, &someone, &session(Method::Saml, NOW)] {
+        assert!(!store.revoked(other));
+    }
+    assert!(!store.revoked(&with(1, Some(10), later(2))), "a session opened afterwards");
+    assert!(store.logged_out(&tenant, &LogoutTags { name: tag(1), index: Some(tag(10)) }, later(1)));
+    assert!(!store.logged_out(&tenant, &LogoutTags { name: tag(1), index: Some(tag(10)) }, later(2)));
+    let elsewhere = Session { tenant: "univ-b".parse().unwrap(), ..first.clone() };
+    assert!(!store.revoked(&elsewhere), "an IdP speaks for its own tenants");
+
+    logout(&[tag(1)], later(3)).unwrap();
+    logout(&[tag(1)], later(2)).unwrap();
+    assert!(store.revoked(&second) && store.revoked(&indexless) && store.revoked(&with(1, None, later(2))));
+    assert!(!store.revoked(&someone));
+    drop(store);
+    let store = Store::open(dir.path(), later(60)).unwrap();
+    assert!(store.revoked(&first) && store.revoked(&second), "a restart forgets no logout");
+    drop(store);
+    let store = Store::open(dir.path(), later(8000)).unwrap();
+    assert!(!store.revoked(&first), "no session lives so long");
 }

@@ -38,6 +38,8 @@ impl Check {
             assertion_signature_only: file.assertion_signature_only,
             ecp: ecp?,
             request: request?,
+            logout_asks_idp: matches!(file.logout, file::Logout::Idp),
+            logout_ends_mail: file.logout_ends_mail,
         })
     }
 

@@ -95,6 +95,12 @@ pub(crate) struct IdpSaml {
     #[serde(default)]
     #[schemars(length(max = 4))]
     pub(crate) authn_context: Vec<String>,
+    /// How far a logout here goes.
+    #[serde(default)]
+    pub(crate) logout: Logout,
+    /// A logout there also ends the user's mail connections to the node that hears of it.
+    #[serde(default)]
+    pub(crate) logout_ends_mail: bool,
     /// Ask the identity provider, not the directory, about passwords of mail programs and Basic clients.
     pub(crate) ecp: Option<Ecp>,
 }
@@ -129,6 +135,17 @@ pub(crate) enum EcpUsername {
     Address,
     /// What stands before the `@`.
     LocalPart,
+}
+
+/// How far a logout on our pages goes.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Logout {
+    /// Our session ends, and the identity provider is asked to end its own, where it can.
+    #[default]
+    Idp,
+    /// Only our session ends.
+    Local,
 }
 
 /// What the identity provider calls a user, and where the directory has it.

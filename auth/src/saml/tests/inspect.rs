@@ -142,6 +142,7 @@ fn the_documentation_lists_every_refusal_and_no_other() {
         "replay",
         "account",
         "step_up_user",
+        "logged_out",
         Unidentified::Unknown.kind(),
         Unidentified::Several.kind(),
     ];

@@ -106,13 +106,31 @@ fn elements_stand_in_the_order_of_the_schema() {
     assert_eq!(names_under(&document, &[]), ["Extensions", "SPSSODescriptor", "Organization", "ContactPerson"]);
     assert_eq!(
         names_under(&document, &["SPSSODescriptor"]),
-        ["Extensions", "KeyDescriptor", "NameIDFormat", "AssertionConsumerService", "AttributeConsumingService"]
+        [
+            "Extensions",
+            "KeyDescriptor",
+            "SingleLogoutService",
+            "NameIDFormat",
+            "AssertionConsumerService",
+            "AttributeConsumingService"
+        ]
     );
     assert_eq!(names_under(&document, &["Extensions"]), ["DigestMethod", "SigningMethod", "EntityAttributes"]);
     assert_eq!(
         names_under(&document, &["SPSSODescriptor", "Extensions", "UIInfo"]),
         ["DisplayName", "Description", "InformationURL", "PrivacyStatementURL", "Logo"]
     );
+}
+
+#[test]
+fn every_host_has_its_logout_service_and_the_public_one_comes_first() {
+    let document = content(|_| {});
+    let bindings = values(&document, xml::MD, "SingleLogoutService", "Binding");
+    assert_eq!(bindings, [HTTP_REDIRECT, HTTP_POST, SOAP, HTTP_REDIRECT, HTTP_POST, SOAP]);
+    let (public, other) = ("https://mail.example/saml/slo", "https://mail.univ-a.example/saml/slo");
+    let locations = values(&document, xml::MD, "SingleLogoutService", "Location");
+    let soap = |url: &str| format!("{url}/soap");
+    assert_eq!(locations, [public, public, &soap(public), other, other, &soap(other)]);
 }
 
 #[test]
