@@ -26,7 +26,7 @@ use crate::{
     cell::Cells,
     check::{self, Loaded},
     ecp::Ecp,
-    http::WebEngine,
+    http::{Tagged, WebEngine},
     limit::{Connections, Submissions},
     listener::Listeners,
     mail::Relays,
@@ -89,6 +89,8 @@ pub struct App {
     pub(crate) ecp: Arc<Ecp>,
     /// What opens Zimbra cells for their users.
     pub(crate) tokens: Tokens,
+    /// Whose a logout tag is.
+    pub(crate) tagged: Tagged,
     /// The HTTP engine.
     pub web: WebEngine,
     /// Wall time.
@@ -180,6 +182,7 @@ impl App {
             drained: ArcSwap::default(),
             ecp,
             tokens: Tokens::new(),
+            tagged: Tagged::new(),
             web: WebEngine::default(),
             clock,
             started: now,

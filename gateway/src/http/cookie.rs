@@ -8,6 +8,10 @@ pub(crate) const SESSION: &str = "__Host-guichet";
 pub(crate) const PENDING: &str = "__Host-guichet-login-";
 /// Start of the name of each choice under way at a discovery service; the rest is its handle.
 pub(crate) const DISCOVERY: &str = "__Host-guichet-discovery-";
+/// The session at the IdP, as a logout has to name it.
+pub(crate) const IDP_SESSION: &str = "__Host-guichet-logout";
+/// Start of the name of each logout under way; the rest is its handle.
+pub(crate) const PENDING_LOGOUT: &str = "__Host-guichet-logout-";
 /// The institution chosen last.
 pub(crate) const TENANT: &str = "__Host-guichet-tenant";
 /// The language chosen by the switch.
@@ -34,7 +38,8 @@ pub(crate) fn set(name: &str, value: &str, same_site: SameSite, max_age: Option<
 
 /// A `Set-Cookie` value that makes the browser forget.
 pub(crate) fn clear(name: &str) -> String {
-    let same_site = if name.starts_with(PENDING) { SameSite::None } else { SameSite::Lax };
+    let pending = name.starts_with(PENDING) || name.starts_with(PENDING_LOGOUT);
+    let same_site = if pending { SameSite::None } else { SameSite::Lax };
     set(name, "", same_site, Some(0))
 }
 
@@ -140,5 +145,7 @@ mod tests {
     fn a_set_cookie_carries_every_guard() {
         assert_eq!(set(SESSION, "v", SameSite::Lax, None), "__Host-guichet=v; Path=/; Secure; HttpOnly; SameSite=Lax");
         assert!(clear("__Host-guichet-login-ab").ends_with("SameSite=None; Max-Age=0"));
+        assert!(clear("__Host-guichet-logout-ab").ends_with("SameSite=None; Max-Age=0"));
+        assert!(clear(IDP_SESSION).ends_with("SameSite=Lax; Max-Age=0"));
     }
 }

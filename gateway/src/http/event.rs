@@ -2,7 +2,10 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use guichet_auth::Identity;
+use guichet_auth::{
+    Identity,
+    saml::logout::{Channel, LogoutOutcome},
+};
 use guichet_config::{Address, CellId, TenantId};
 use tracing::{debug, info, warn};
 
@@ -131,6 +134,35 @@ pub(crate) fn discovery_refused(client: IpAddr, kind: &'static str, who: &str, r
 pub(crate) fn step_up(user: &Address, tenant: &TenantId, result: &'static str) {
     METRICS.step_ups.with_label_values(&[tenant.as_str(), result]).inc();
     info!(%user, %tenant, result, "A page wanted a fresher or stronger login.");
+}
+
+/// We ask an IdP to end its session.
+pub(crate) fn logout_sent(tenant: &TenantId) {
+    METRICS.saml_logout_requests.with_label_values(&[tenant.as_str(), "sent"]).inc();
+    debug!(%tenant, "A logout request goes to the IdP.");
+}
+
+/// An IdP asked us to end sessions, and they have ended. `users`: how many of them this node knows.
+pub(crate) fn logout_received(tenant: &TenantId, channel: Channel, users: usize) {
+    METRICS.saml_logout_requests.with_label_values(&[tenant.as_str(), "received"]).inc();
+    info!(%tenant, channel = channel.as_str(), users, "The IdP ended sessions.");
+}
+
+/// An IdP answered our logout request.
+pub(crate) fn logout_answered(tenant: &TenantId, outcome: LogoutOutcome) {
+    let (result, code) = match outcome {
+        LogoutOutcome::Ended => ("ended", ""),
+        LogoutOutcome::Partly => ("partly", ""),
+        LogoutOutcome::Refused(code) => ("refused", code),
+    };
+    METRICS.saml_logout_answers.with_label_values(&[tenant.as_str(), result]).inc();
+    info!(%tenant, result, code, "The IdP answered a logout request.");
+}
+
+/// A logout message was refused.
+pub(crate) fn logout_refused(client: IpAddr, kind: &str, error: &str, reference: &str) {
+    METRICS.saml_logout_refusals.with_label_values(&[kind]).inc();
+    warn!(%client, kind, error, reference, "A SAML logout message was refused.");
 }
 
 /// A mail program asked for its settings. `result`: `told`, `unknown` (domain), `refused` or `forwarded` to the cell.

@@ -41,6 +41,7 @@ pub(crate) async fn sender(headers: &HeaderMap, client: SocketAddr, app: &App, s
     let now = app.clock.now();
     if let Some(session) = session(headers, app, snapshot, now) {
         let renewed = session.renewed(&snapshot.config.session, now).map(|renewed| {
+            app.tagged.see(&renewed);
             let value = snapshot.sealer.seal_session(&renewed);
             cookie::set(cookie::SESSION, &value, cookie::SameSite::Lax, None)
         });
@@ -66,6 +67,12 @@ pub(crate) fn session(headers: &HeaderMap, app: &App, snapshot: &Snapshot, now: 
     match snapshot.sealer.open_session(value, now) {
         Ok(session) if app.store.revoked(&session) => {
             event::session_refused("revoked");
+            None
+        }
+        // A lifetime that was made shorter since holds for sessions that are open, too: what is remembered to end them is kept
+        // no longer.
+        Ok(session) if now >= session.issued.plus(snapshot.config.session.lifetime) => {
+            event::session_refused("ended");
             None
         }
         Ok(session) => Some(session),

@@ -32,6 +32,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 pub use engine::WebEngine;
+pub(crate) use login::Tagged;
 
 use crate::{app::App, listener::Peer, tls::policy::Negotiated};
 

@@ -29,6 +29,10 @@ impl Web {
         // Behind the entry, as at a login of mail: a move or the end of a session that this look does not see finds the
         // tunnel instead.
         let snapshot = app.snapshot.load_full();
+        // Before the look, so that a logout that this look does not see finds the user by the session's tags.
+        if let Some(session) = identity::session(headers, app, &snapshot, app.clock.now()) {
+            app.tagged.see(&session);
+        }
         let sender = identity::sender(headers, peer.client, app, &snapshot).await;
         let same = matches!(&sender, Sender::Known { identity: now, .. } if now.address == identity.address);
         if same && app.place(identity, &snapshot.config) == Placed::Cell(cell.clone()) {

@@ -117,6 +117,13 @@ impl Tokens {
         }
     }
 
+    /// A user has logged out: what is kept for them at these cells goes.
+    pub(crate) async fn forget_user(&self, cells: impl Iterator<Item = &CellId>, user: &Address) {
+        for cell in cells {
+            self.kept.invalidate(&Name { cell: cell.clone(), user: user.clone() }).await;
+        }
+    }
+
     async fn ask(
         &self,
         app: &App,
@@ -293,6 +300,11 @@ mod tests {
         tokens.forget(&cell, &user, &old).await;
         assert!(tokens.kept.get(&name()).await.is_some());
         tokens.forget(&cell, &user, &new).await;
+        assert!(tokens.kept.get(&name()).await.is_none());
+        tokens.kept.insert(name(), new.clone()).await;
+        tokens.forget_user([cell.clone()].iter(), &"bob@univ.example".parse().unwrap()).await;
+        assert!(tokens.kept.get(&name()).await.is_some());
+        tokens.forget_user([cell.clone()].iter(), &user).await;
         assert!(tokens.kept.get(&name()).await.is_none());
     }
 

@@ -49,6 +49,16 @@ async fn a_token_that_the_cell_ends_is_replaced_at_the_next_request() {
 }
 
 #[tokio::test]
+async fn a_logout_leaves_no_token_of_the_user_behind() {
+    let world = World::zimbra().await;
+    get(&world, "/mail").await;
+    let answer = world.request("POST", "/logout").header("cookie", world.session()).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    get(&world, "/mail").await;
+    assert_eq!(questions(&world), 2);
+}
+
+#[tokio::test]
 async fn without_a_token_the_cell_is_away() {
     let world = World::zimbra().await;
     world.cell.refuses_tokens.store(true, Ordering::SeqCst);

@@ -5,43 +5,44 @@
 //!                                        │ no IdP, or IdP down and fallback allowed
 //!                                        └──▶ password page ──▶ /login/password ──▶ session
 //! a guarded page ──▶ /login/step-up ──▶ IdP ──▶ /saml/acs ──▶ a session in the place of the other
+//!
+//! /logout ──the session ends──▶ IdP ──▶ /saml/slo ──▶ signed out        IdP ──▶ /saml/slo[/soap] ──sessions end──▶ IdP
 //! ```
 
 mod chooser;
 mod discovery;
 mod institution;
+mod logout;
 mod password;
 mod refused;
 mod saml;
+mod slo;
 mod step_up;
+mod tagged;
 mod test;
 pub(crate) mod view;
 mod way;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc};
 
 use guichet_auth::{
     Identity, WallTime,
-    saml::{Login, discovery::RESPONSE_PATH},
-    session::Session as BrowserSession,
+    saml::{Login, Named, discovery::RESPONSE_PATH},
+    session::{IdpSession, LogoutTags, Session as BrowserSession},
 };
 use guichet_config::{Host, Tenant, TenantId};
 use http::{Method, StatusCode, header};
 use pingora::{Result, http::RequestHeader};
 
-pub(crate) use self::step_up::can_ask;
+pub(crate) use self::{step_up::can_ask, tagged::Tagged};
 use super::{
     Session, cookie, event,
     form::{self, BodyError, Form},
-    identity,
     lang::Lang,
     page::Answer,
     service, target,
 };
-use crate::{
-    app::{App, Snapshot},
-    mail::{Selector, Traffic},
-};
+use crate::app::{App, Snapshot};
 
 /// One request for one of our pages.
 pub(crate) struct Visit {
@@ -74,6 +75,8 @@ pub(crate) fn is_own(path: &str) -> bool {
             | "/saml/acs"
             | "/saml/ecp"
             | "/saml/metadata"
+            | "/saml/slo"
+            | "/saml/slo/soap"
     ) || path.starts_with(LOGIN_AT)
 }
 
@@ -115,9 +118,15 @@ pub(crate) async fn answer(
         // Names us towards IdPs; we are the client of that profile ourselves, and nobody posts to it.
         "/saml/ecp" => Answer::text(StatusCode::NOT_FOUND, "Nothing is taken here."),
         "/logout" if reads => visit.logout().await,
-        "/login/start" | "/login/password" | "/login/forget" | DISCOVERY | "/logout" | "/saml/acs" if posts => {
-            let bytes_max = if path == "/saml/acs" { ACS_BYTES_MAX } else { FORM_BYTES_MAX };
-            if path != "/saml/acs" && !is_same_origin(&visit.head, &visit.host.origin) {
+        // A request of the IdP changes things: a look at the head must not.
+        "/saml/slo" if visit.head.method == Method::GET => visit.slo_by_redirect().await,
+        "/saml/slo/soap" if posts => visit.slo_by_soap(session).await,
+        "/login/start" | "/login/password" | "/login/forget" | DISCOVERY | "/logout" | "/saml/acs" | "/saml/slo"
+            if posts =>
+        {
+            let from_idp = matches!(path, "/saml/acs" | "/saml/slo");
+            let bytes_max = if from_idp { ACS_BYTES_MAX } else { FORM_BYTES_MAX };
+            if !from_idp && !is_same_origin(&visit.head, &visit.host.origin) {
                 return Ok(visit.foreign_form());
             }
             match (path, form::read(session, bytes_max).await) {
@@ -127,13 +136,15 @@ pub(crate) async fn answer(
                 ("/login/password", Ok(form)) => visit.password(form).await,
                 ("/login/forget", Ok(form)) => visit.forget(&form),
                 (DISCOVERY, Ok(form)) => visit.asked_and_chosen(&form),
+                ("/saml/slo", Ok(form)) => visit.slo_by_post(form).await,
                 (_, Ok(form)) => visit.consume(form).await,
             }
         }
         path => {
             let allow = match path {
                 "/login/start" | "/logout" | DISCOVERY => "GET, HEAD, POST",
-                "/login/password" | "/login/forget" | "/saml/acs" => "POST",
+                "/login/password" | "/login/forget" | "/saml/acs" | "/saml/slo/soap" => "POST",
+                "/saml/slo" => "GET, POST",
                 _ => "GET, HEAD",
             };
             Answer::text(StatusCode::METHOD_NOT_ALLOWED, "This method is not allowed.").with("allow", allow)
@@ -169,48 +180,40 @@ impl Visit {
         ours.map(|(name, _)| name.to_owned()).filter(|name| name.bytes().all(|byte| byte.is_ascii_graphic())).collect()
     }
 
-    /// Opens a session and goes on to `next`. `login` is the IdP's word, when there is one.
-    fn enter(&self, identity: &Identity, login: Option<&Login>, next: &str) -> Answer {
+    /// Opens a session and goes on to `next`. `at_idp`: the IdP and its word, when there is one.
+    fn enter(&self, identity: &Identity, at_idp: Option<(&str, &Login)>, next: &str) -> Answer {
         let mut session = BrowserSession::open(identity, &self.snapshot.config.session, self.now);
-        if let Some(login) = login {
+        if let Some((_, login)) = at_idp {
             session.ends = login.session_not_after().map_or(session.ends, |ends| session.ends.min(ends));
             session.assurance = Some(login.assurance());
         }
+        let known = at_idp.and_then(|(idp, login)| Some((idp, login.named()?)));
+        session.logout = known.and_then(|(idp, named)| self.logout_tags(idp, named));
+        self.app.tagged.see(&session);
         event::session_opened(identity, self.client.ip());
+        let at_idp = known.and_then(|(idp, named)| {
+            self.snapshot.sealer.seal_idp_session(&IdpSession {
+                sid: session.sid,
+                tenant: session.tenant.clone(),
+                idp: idp.to_owned(),
+                named: named.clone(),
+                ends: session.ends,
+            })
+        });
         let value = self.snapshot.sealer.seal_session(&session);
         Answer::see_other(target::safe(next))
             .with_cookie(cookie::set(cookie::SESSION, &value, cookie::SameSite::Lax, None))
+            .with_cookie(match at_idp {
+                Some(value) => cookie::set(cookie::IDP_SESSION, &value, cookie::SameSite::Lax, None),
+                None => cookie::clear(cookie::IDP_SESSION),
+            })
             .with_cookie(institution::remember(&identity.tenant))
     }
 
-    /// Ends the session here; the institution's own may live on.
-    async fn logout(&self) -> Answer {
-        let lang = self.lang;
-        let session = identity::session(&self.head.headers, &self.app, &self.snapshot, self.now);
-        if let Some(session) = session {
-            // Those of the user's other sessions open theirs again.
-            let user = Some(session.identity().address);
-            let tunnels = Selector { user, protocol: Some(Traffic::Web), ..Selector::default() };
-            let store = Arc::clone(&self.app.store);
-            let revoked = tokio::task::spawn_blocking(move || store.revoke_session(&session.sid, session.ends)).await;
-            if !matches!(revoked, Ok(Ok(()))) {
-                let reference = reference();
-                event::trouble("logout", "the session could not be revoked", &reference);
-                return self.trouble(&reference).with_cookie(cookie::clear(cookie::SESSION));
-            }
-            self.app.relays.kick(&tunnels, Duration::ZERO);
-        }
-        let paragraphs = [
-            lang.pick("Votre session de messagerie est terminée.", "Your mail session has ended."),
-            lang.pick(
-                "La session ouverte chez votre établissement peut continuer : sur un poste partagé, fermez le navigateur.",
-                "The session at your institution may live on: on a shared computer, close the browser.",
-            ),
-        ];
-        let links = [("/login".to_owned(), lang.pick("Se connecter à nouveau", "Sign in again"))];
-        let title = lang.pick("Déconnexion", "Signed out");
-        let notice = view::Notice { title, paragraphs: &paragraphs, links: &links, ..view::Notice::default() };
-        view::notice(StatusCode::OK, lang, &notice).with_cookie(cookie::clear(cookie::SESSION))
+    /// What a logout at the IdP will find a session by.
+    fn logout_tags(&self, idp: &str, named: &Named) -> Option<LogoutTags> {
+        let sp = self.snapshot.sp.as_ref()?;
+        Some(self.snapshot.sealer.logout_tags(idp, sp.entity_id(), named))
     }
 
     /// 503: something of ours does not work now.

@@ -120,11 +120,16 @@ impl Visit {
         if pending.test {
             return self.tested(response, sp, idp, &tenant, &pending).await;
         }
+        let entity_id = idp.entity_id.clone();
         let login = self.verified(response, sp, idp, &tenant, &pending).await;
         if let (Err(_), Some(before)) = (&login, &pending.step_up) {
             event::step_up(&before.address, &tenant.id, "refused");
         }
         let login = login?;
+        let tags = login.named().and_then(|named| self.logout_tags(&entity_id, named));
+        if tags.is_some_and(|tags| self.app.store.logged_out(&tenant.id, &tags, login.issued())) {
+            return Err(Refused::browser("logged_out", "the identity provider ended this login before it arrived"));
+        }
         if let Some(state) = self.app.board.on_signed_success(&tenant.id, self.now) {
             IdpStateChanged { tenant: &tenant.id, state }.emit();
         }
@@ -135,7 +140,7 @@ impl Visit {
                     self.take_place(before, &tenant, &identity.address).await?;
                 }
                 event::saml_accepted(&identity);
-                Ok(self.enter(&identity, Some(&login), &pending.target))
+                Ok(self.enter(&identity, Some((entity_id.as_str(), &login)), &pending.target))
             }
             Decision::Deny(reason) => Err(Refused::account(format!("the directory says {}", reason.as_str()))),
             Decision::Unavailable(reason) => {

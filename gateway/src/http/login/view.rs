@@ -119,6 +119,27 @@ pub(crate) fn post(lang: Lang, action: &str, saml_request: &str, relay_state: &s
 }
 
 #[derive(Template)]
+#[template(path = "post_logout.html")]
+struct PostLogout<'a> {
+    frame: Frame<'a>,
+    action: &'a str,
+    field: &'a str,
+    message: &'a str,
+    relay_state: &'a str,
+    script: &'static str,
+}
+
+/// The page that posts a logout message (field and value) to an IdP: by its one line of script, or by its button.
+pub(crate) fn post_logout(lang: Lang, action: &str, (field, message): (&str, &str), relay_state: &str) -> Answer {
+    let frame = Frame::new(lang, lang.pick("Déconnexion", "Sign out"));
+    let page = PostLogout { frame, action, field, message, relay_state, script: SUBMIT };
+    // Browsers hold `form-action` against every redirect behind the form, and the IdP sends them on to services that only it
+    // knows. The page has one form, and its address is the metadata's.
+    let csp = format!("style-src '{}'; script-src '{}'; form-action http: https:", *CSS_HASH, *SUBMIT_HASH);
+    Answer::html(StatusCode::OK, lang, &csp, page.render().unwrap_or_default())
+}
+
+#[derive(Template)]
 #[template(path = "message.html")]
 struct Message<'a> {
     frame: Frame<'a>,
