@@ -296,6 +296,7 @@ $metadata['__DYNAMIC:1__'] = [
     'assertion.encryption' => {encrypt},
     'SingleSignOnServiceBinding' => [{redirect}'urn:oasis:names:tc:SAML:2.0:bindings:HTTP-POST'],
     'redirect.validate' => true, 'validate.authnrequest' => true, 'saml20.ecp' => true,
+    'sign.logout' => true, 'validate.logout' => true,
 "
     )
 }

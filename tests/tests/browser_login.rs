@@ -34,6 +34,7 @@ fn through_the_institutions_page_in_french() {
 
     browser.goto(&gateway.url("/logout"));
     browser.wait_text("Votre session de messagerie est terminée");
+    browser.wait_text("La session ouverte chez votre établissement est terminée aussi");
     browser.screenshot("logout-fr");
     browser.goto(&gateway.url("/"));
     browser.wait_text("Continuer avec Université A");

@@ -75,7 +75,9 @@ fn journey(house: &mut House, gateway: &Gateway) -> Vec<(&'static str, String)> 
         .push(("identity token", token[1].as_str().expect("text").rsplit('.').next().expect("signature").to_owned()));
     saml.ask(&gateway.url("/mail?password=in-the-query-Secret10"), &[]);
     saml.ask(&gateway.url("/"), &["-H", "Cookie: __Host-guichet=forged-cookie-Secret11"]);
-    saml.post(&gateway.url("/logout"), &[("x", "y")]);
+    let out = saml.post_following(&gateway.url("/logout"), &[("x", "y")]);
+    let answer = out.url.split_once("SAMLResponse=").expect("the IdP's answer to a logout").1;
+    secrets.push(("logout answer", answer.get(..60).expect("a message").to_owned()));
 
     // Troubles log most: a dead directory, a dead cell, a bad reload, a refused header.
     house.slapd.kill();
