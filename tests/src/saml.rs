@@ -27,7 +27,7 @@ pub fn tenant_of<'a>(who: &Login<'a>) -> &'a str {
 pub fn to_login_form(gateway: &Gateway, browser: &Curl, address: &str) -> Answer {
     let start = browser.post(&gateway.url("/login/start"), &[("address", address), ("next", "/")]);
     match start.status {
-        303 => browser.get_following(start.location()),
+        200 if start.header("refresh").is_some() => browser.get_following(start.location()),
         200 => {
             let field = |name: &str| start.field(name).unwrap_or_else(|| panic!("no {name}: {start:?}"));
             let (request, relay_state) = (field("SAMLRequest"), field("RelayState"));
