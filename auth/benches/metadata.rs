@@ -2,10 +2,20 @@
 //! bytes of each round, and their medians. The aggregate is made by a process of its own, so that its memory is not
 //! counted.
 //!
+//! Then the work of logins at a steady pace, without a refresh and while one follows the other: a look-up in the index in
+//! use, one RSA decryption and one RSA verification (2048 bits), timed from the moment each was due.
+//!
 //! `MINT_INTO=DIR` only makes it: `DIR/aggregate.xml`, signed by the key of `DIR/pin.pem`, for a gateway that refreshes it
 //! while it is measured (docs/performance.md).
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout, reason = "a benchmark")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "a benchmark"
+)]
 
 use std::{
     collections::HashSet,
@@ -13,10 +23,19 @@ use std::{
     hint::black_box,
     path::Path,
     process::Command,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
+use arc_swap::ArcSwap;
+use aws_lc_rs::{
+    rand::SystemRandom,
+    rsa::{KeySize, OAEP_SHA1_MGF1SHA1, OaepPrivateDecryptingKey, OaepPublicEncryptingKey, PrivateDecryptingKey},
+    signature::{KeyPair as _, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, RsaKeyPair, UnparsedPublicKey},
+};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bergshamra_dsig::DsigContext;
 use bergshamra_keys::{KeysManager, loader};
@@ -29,6 +48,11 @@ use guichet_config::{Federation, MetadataSource};
 const ENTITIES: usize = 8_000;
 const TENANTS: usize = 400;
 const ROUNDS: usize = 7;
+/// As many as the machine of the figures has cores.
+const WORKERS: usize = 2;
+const LOGINS: u32 = 2_000;
+const PACE: Duration = Duration::from_millis(5);
+const TURNS: usize = 3;
 const NOW: WallTime = WallTime(1_795_478_400_000);
 
 fn entity_id(number: usize) -> String {
@@ -178,6 +202,82 @@ fn main() {
         values[values.len() / 2]
     };
     println!("medians: {}", told([0, 1, 2, 3].map(median)));
+
+    let index = || {
+        let (verified, since) = reader.stored(&id, NOW).unwrap().unwrap();
+        let index = MetadataIndex::of_federations(vec!["bench".to_owned()]);
+        index.with(id.clone(), Held { verified: Arc::new(verified), since }, NOW)
+    };
+    let in_use = ArcSwap::from_pointee(index());
+    let wanted: Vec<&String> = wanted.iter().collect();
+    for turn in 1..=TURNS {
+        let without = logins(&in_use, &wanted);
+        let over = AtomicBool::new(false);
+        let (with, refreshes) = std::thread::scope(|scope| {
+            let refreshes = scope.spawn(|| {
+                let mut count = 0;
+                while !over.load(Ordering::Relaxed) {
+                    in_use.store(Arc::new(index()));
+                    count += 1;
+                }
+                count
+            });
+            let with = logins(&in_use, &wanted);
+            over.store(true, Ordering::Relaxed);
+            (with, refreshes.join().unwrap())
+        });
+        let spoken = |[half, most]: [Duration; 2]| format!("median {half:.2?}, p99 {most:.2?}");
+        println!(
+            "turn {turn}: logins without a refresh {}; during {refreshes} refreshes {}; p99 {:.2} times",
+            spoken(without),
+            spoken(with),
+            with[1].as_secs_f64() / without[1].as_secs_f64()
+        );
+    }
+}
+
+/// Median and 99th percentile of [`LOGINS`] at each of [`WORKERS`], one due every [`PACE`].
+fn logins(index: &ArcSwap<MetadataIndex>, wanted: &[&String]) -> [Duration; 2] {
+    let mut all: Vec<Duration> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..WORKERS)
+            .map(|_| {
+                let login = cryptography();
+                scope.spawn(move || {
+                    let began = Instant::now();
+                    (0..LOGINS)
+                        .map(|number| {
+                            let due = began + PACE * number;
+                            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+                            black_box(index.load().idp(wanted[number as usize % wanted.len()]).unwrap());
+                            login();
+                            due.elapsed()
+                        })
+                        .collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
+    });
+    all.sort();
+    [all[all.len() / 2], all[all.len() * 99 / 100]]
+}
+
+/// What a signed Response with an encrypted assertion cannot do without.
+fn cryptography() -> impl Fn() + Send {
+    let private = PrivateDecryptingKey::generate(KeySize::Rsa2048).unwrap();
+    let public = OaepPublicEncryptingKey::new(private.public_key()).unwrap();
+    let private = OaepPrivateDecryptingKey::new(private).unwrap();
+    let mut sealed = vec![0; public.ciphertext_size()];
+    public.encrypt(&OAEP_SHA1_MGF1SHA1, &[7; 16], &mut sealed, None).unwrap();
+    let signer = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
+    let mut signature = vec![0; signer.public_modulus_len()];
+    signer.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), b"message", &mut signature).unwrap();
+    let verifier = UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, signer.public_key().as_ref().to_vec());
+    move || {
+        let mut out = vec![0; private.min_output_size()];
+        black_box(private.decrypt(&OAEP_SHA1_MGF1SHA1, &sealed, &mut out, None).unwrap());
+        verifier.verify(b"message", &signature).unwrap();
+    }
 }
 
 fn told([took, peak, times, stays]: [f64; 4]) -> String {
