@@ -10,7 +10,7 @@ use guichet_auth::{
     session::{IdpSession, PendingLogout, Session as BrowserSession},
 };
 use guichet_config::Address;
-use http::StatusCode;
+use http::{Method, StatusCode};
 
 use super::{Visit, reference, slo::Unheard, view};
 use crate::{
@@ -94,7 +94,7 @@ impl Visit {
         let pending =
             PendingLogout { handle, request_id: id, tenant: at_idp.tenant, idp: at_idp.idp, issued: self.now };
         let mut answer = match &binding {
-            Binding::Redirect { url } => self.redirect(url.clone()),
+            Binding::Redirect { url } => self.go_on(url.clone()),
             Binding::Post { action, saml_request } => {
                 view::post_logout(self.lang, action, ("SAMLRequest", saml_request), &pending.handle)
             }
@@ -109,6 +109,11 @@ impl Visit {
         let value = self.snapshot.sealer.seal_pending_logout(&pending);
         // The IdP may answer by a form of its own.
         answer.with_cookie(cookie::set(&name, &value, cookie::SameSite::None, Some(PENDING_SECONDS)))
+    }
+
+    /// On to the IdP by a plain redirect. No form on a page of ours leads here, so no `form-action` stands against it.
+    pub(super) fn go_on(&self, url: String) -> Answer {
+        if self.head.method == Method::POST { Answer::see_other(url) } else { Answer::found(url) }
     }
 
     fn unasked(&self, error: &str) -> Answer {

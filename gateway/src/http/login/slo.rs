@@ -132,7 +132,7 @@ impl Visit {
     /// Sends the answer where the metadata says: never where a message says.
     fn reply(&self, reply: Reply) -> Answer {
         match reply {
-            Reply::Redirect { url } => self.redirect(url),
+            Reply::Redirect { url } => self.go_on(url),
             Reply::Post { action, saml_response, relay_state } => {
                 view::post_logout(self.lang, &action, ("SAMLResponse", &saml_response), &relay_state)
             }
