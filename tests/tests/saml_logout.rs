@@ -1,7 +1,8 @@
 //! Single logout with SimpleSAMLphp, begun at either side: what ends, what goes on, and what must not count.
 
-use std::{process::Command, sync::LazyLock};
+use std::{path::PathBuf, process::Command, sync::LazyLock};
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use guichet_tests::{ALICE, Answer, BOB, Curl, Gateway, House, Person, run, wait};
 
 static HOUSE: LazyLock<House> = LazyLock::new(|| House::with_idp("saml-logout"));
@@ -163,6 +164,95 @@ fn a_touched_or_repeated_logout_ends_nothing() {
     assert!(!is_in(&browser));
     assert_eq!(status_of(&HOUSE.program().get(&url)), "Requester RequestDenied");
     assert!(refusals("replay") >= 1.0);
+}
+
+#[test]
+fn mail_ends_with_the_session_where_the_tenant_says_so() {
+    let browser = logged_in(&ALICE);
+    let mut mail = GATEWAY.imap_dialogue();
+    assert!(mail.answer("a", &format!("LOGIN {} {}", ALICE.address, ALICE.password)).starts_with("a OK"));
+    let answer = HOUSE.program().get(&sent_by_idp(&browser));
+    assert_eq!(status_of(&answer), "Success");
+    assert!(mail.rest().is_empty(), "{}", mail.transcript());
+    GATEWAY.wait_log("\"end\":\"kicked\"");
+}
+
+/// A key that the house made under a name.
+fn key(name: &str) -> PathBuf {
+    HOUSE.world.pki().ca().parent().expect("a folder").join(format!("{name}.key"))
+}
+
+/// Name and session that the IdP put into the assertion of a login, decrypted with our key by `xmlsec1`.
+fn subject_of(page: &Answer) -> (String, String) {
+    let response = page.field("SAMLResponse").expect("a Response").replace(['\r', '\n'], "");
+    let file = HOUSE.world.folder("soap").join("response.xml");
+    std::fs::write(&file, STANDARD.decode(response).expect("base64")).expect("response");
+    let opened =
+        run(Command::new("xmlsec1").arg("--decrypt").arg("--privkey-pem").arg(key("gateway-encryption")).arg(&file));
+    let name = opened.split_once("<saml:NameID").expect("a name").1.split_once("</saml:NameID>").expect("its end").0;
+    let index = opened.split_once("SessionIndex=\"").expect("an index").1.split_once('"').expect("its end").0;
+    (format!("<saml:NameID{name}</saml:NameID>"), index.to_owned())
+}
+
+/// An envelope with a LogoutRequest, signed by `xmlsec1`.
+fn envelope(name: &str, index: &str, signer: &str) -> PathBuf {
+    let folder = HOUSE.world.folder("soap");
+    let (template, signed) = (folder.join(format!("{signer}.tmpl")), folder.join(format!("{signer}.xml")));
+    let now = run(Command::new("date").args(["-u", "+%Y-%m-%dT%H:%M:%SZ"]));
+    let id = format!("_{}", run(Command::new("openssl").args(["rand", "-hex", "20"])).trim());
+    let message = format!(
+        r##"<soap:Envelope xmlns:soap="http://schemas.xmlsoap.org/soap/envelope/"><soap:Body><samlp:LogoutRequest xmlns:samlp="urn:oasis:names:tc:SAML:2.0:protocol" xmlns:saml="urn:oasis:names:tc:SAML:2.0:assertion" ID="{id}" Version="2.0" IssueInstant="{now}" Destination="{to}"><saml:Issuer>{idp}</saml:Issuer><ds:Signature xmlns:ds="http://www.w3.org/2000/09/xmldsig#"><ds:SignedInfo><ds:CanonicalizationMethod Algorithm="http://www.w3.org/2001/10/xml-exc-c14n#"/><ds:SignatureMethod Algorithm="http://www.w3.org/2001/04/xmldsig-more#rsa-sha256"/><ds:Reference URI="#{id}"><ds:Transforms><ds:Transform Algorithm="http://www.w3.org/2000/09/xmldsig#enveloped-signature"/><ds:Transform Algorithm="http://www.w3.org/2001/10/xml-exc-c14n#"/></ds:Transforms><ds:DigestMethod Algorithm="http://www.w3.org/2001/04/xmlenc#sha256"/><ds:DigestValue/></ds:Reference></ds:SignedInfo><ds:SignatureValue/></ds:Signature>{name}<samlp:SessionIndex>{index}</samlp:SessionIndex></samlp:LogoutRequest></soap:Body></soap:Envelope>"##,
+        now = now.trim(),
+        to = GATEWAY.url("/saml/slo/soap"),
+        idp = HOUSE.idp().entity_id(),
+    );
+    std::fs::write(&template, message).expect("template");
+    run(Command::new("xmlsec1")
+        .args(["--sign", "--id-attr:ID", "urn:oasis:names:tc:SAML:2.0:protocol:LogoutRequest"])
+        .arg("--privkey-pem")
+        .arg(key(signer))
+        .arg("--output")
+        .arg(&signed)
+        .arg(&template));
+    signed
+}
+
+fn post_envelope(file: &PathBuf, kind: &str) -> Answer {
+    let (data, kind) = (format!("@{}", file.display()), format!("Content-Type: {kind}"));
+    HOUSE.program().ask(&GATEWAY.url("/saml/slo/soap"), &["--data-binary", &data, "-H", &kind])
+}
+
+#[test]
+fn the_idp_ends_a_session_behind_the_browsers_back() {
+    let browser = HOUSE.browser();
+    let page = HOUSE.at_idp(&GATEWAY, &browser, &ALICE);
+    assert_eq!(HOUSE.to_acs(&browser, &page).status, 303);
+    let (name, index) = subject_of(&page);
+
+    let other = envelope(&name, "_another-session", "idp-a");
+    assert!(post_envelope(&other, "text/xml; charset=utf-8").body.contains("status:Success"));
+    assert!(is_in(&browser), "another session of the same user was meant");
+    let forged = envelope(&name, &index, "gateway-signing");
+    let refused = post_envelope(&forged, "text/xml");
+    assert_eq!(refused.status, 400, "{refused:?}");
+    assert!(refusals("signature_invalid") >= 1.0);
+    let signed = envelope(&name, &index, "idp-a");
+    assert_eq!(post_envelope(&signed, "text/plain").status, 415, "what a page of another site could send");
+    assert!(is_in(&browser));
+
+    let answer = post_envelope(&signed, "text/xml");
+    assert_eq!(answer.status, 200, "{answer:?}\n{}", GATEWAY.log());
+    assert!(!is_in(&browser));
+    // Another stack reads our answer.
+    let file = HOUSE.world.folder("soap").join("answer.xml");
+    std::fs::write(&file, &answer.body).expect("answer");
+    run(Command::new("xmlsec1")
+        .args(["--verify", "--id-attr:ID", "urn:oasis:names:tc:SAML:2.0:protocol:LogoutResponse", "--pubkey-cert-pem"])
+        .arg(key("gateway-signing").with_extension("crt"))
+        .arg(&file));
+    assert!(answer.body.contains("status:Success"), "{}", answer.body);
+    let again = post_envelope(&signed, "text/xml");
+    assert!(again.body.contains("status:RequestDenied"), "{again:?}");
 }
 
 #[test]
