@@ -82,6 +82,21 @@ fn somebody_of_another_institution_is_served_there_too() {
     assert!(page.contains("Mailbox of carol@labo-b.test"), "{page}");
 }
 
+/// The Service Provider Request Initiation Protocol, which our metadata announces: a portal of the institution names the
+/// IdP and the page.
+#[test]
+fn a_portal_begins_a_login_that_leads_to_its_page() {
+    for (target, page) in [(GATEWAY.url_at(OWN, "/mail?id=7"), "/mail?id=7"), ("https://evil.test/".to_owned(), "/")] {
+        let browser = browser();
+        let (idp, target) = (format!("entityID={}", HOUSE.idp().entity_id()), format!("target={target}"));
+        let words = ["-G", "--data-urlencode", &idp, "--data-urlencode", &target];
+        let to_idp = browser.ask(&GATEWAY.url_at(OWN, "/login"), &words);
+        assert_eq!(to_idp.status, 302, "{to_idp:?}");
+        let at_idp = HOUSE.idp().log_in(&browser, to_idp.location(), ALICE.idp_login, ALICE.idp_password);
+        assert_eq!(HOUSE.to_acs(&browser, &at_idp).location(), page, "{target}");
+    }
+}
+
 #[test]
 fn a_response_posted_to_another_host_is_refused() {
     let browser = browser();

@@ -13,7 +13,7 @@ use guichet_config::{Contact, Publication, Text};
 pub(super) use requested::Requested;
 use writer::Writer;
 
-use super::{request::PAOS_BINDING, xml};
+use super::{discovery::RESPONSE_PATH, request::PAOS_BINDING, xml};
 
 /// What the document is made of.
 pub(super) struct Content<'a> {
@@ -108,7 +108,19 @@ impl Content<'_> {
             ("protocolSupportEnumeration", xml::SAMLP),
         ];
         out.open("md:SPSSODescriptor", &attributes);
+        out.open("md:Extensions", &[]);
+        for origin in self.origins {
+            let location = format!("{origin}/login");
+            let names = [("xmlns:init", INIT), ("Binding", INIT), ("Location", &location)];
+            out.empty("init:RequestInitiator", &names);
+        }
+        for (index, origin) in self.origins.iter().enumerate() {
+            let (location, index) = (format!("{origin}{RESPONSE_PATH}"), index.to_string());
+            let names = [("xmlns:idpdisc", IDPDISC), ("Binding", IDPDISC), ("Location", &location), ("index", &index)];
+            out.empty("idpdisc:DiscoveryResponse", &names);
+        }
         self.user_interface(out);
+        out.close();
         self.signing.iter().for_each(|certificate| key(out, "signing", certificate, &[]));
         self.encryption.iter().for_each(|certificate| key(out, "encryption", certificate, &ENCRYPTION_METHODS));
         for origin in self.origins {
@@ -143,7 +155,6 @@ impl Content<'_> {
         if logo.is_none() && texts.iter().all(|(_, text)| text.is_none()) {
             return;
         }
-        out.open("md:Extensions", &[]);
         out.open("mdui:UIInfo", &[]);
         for (name, text) in texts.into_iter().filter_map(|(name, text)| Some((name, text.as_ref()?))) {
             localized(out, name, text);
@@ -152,7 +163,6 @@ impl Content<'_> {
             let (width, height) = (logo.width.to_string(), logo.height.to_string());
             out.text("mdui:Logo", &[("height", &height), ("width", &width)], &logo.url);
         }
-        out.close();
         out.close();
     }
 
@@ -276,6 +286,9 @@ const SIGNATURES: [&str; 4] = [alg::RSA_SHA256, alg::RSA_SHA512, alg::ECDSA_SHA2
 
 const ALG: &str = "urn:oasis:names:tc:SAML:metadata:algsupport";
 const MDUI: &str = "urn:oasis:names:tc:SAML:metadata:ui";
+/// Service Provider Request Initiation Protocol and Profile.
+const INIT: &str = "urn:oasis:names:tc:SAML:profiles:SSO:request-init";
+const IDPDISC: &str = "urn:oasis:names:tc:SAML:profiles:SSO:idp-discovery-protocol";
 const MDATTR: &str = "urn:oasis:names:tc:SAML:metadata:attribute";
 const REMD: &str = "http://refeds.org/metadata";
 const SECURITY_CONTACT: &str = "http://refeds.org/metadata/contactType/security";

@@ -8,6 +8,16 @@ pub(crate) fn safe(target: &str) -> &str {
     if is_safe(target) { target } else { HOME }
 }
 
+/// The page of ours that an absolute address names: what stands behind our `origin`. Another address stays as it is, and is
+/// not [`safe`] then.
+pub(crate) fn behind<'a>(address: &'a str, origin: &str) -> &'a str {
+    match address.strip_prefix(origin) {
+        Some("") => HOME,
+        Some(rest) if rest.starts_with('/') => rest,
+        _ => address,
+    }
+}
+
 fn is_safe(target: &str) -> bool {
     let mut bytes = target.bytes();
     bytes.next() == Some(b'/')
@@ -57,6 +67,25 @@ mod tests {
             &long,
         ] {
             assert_eq!(safe(target), HOME, "{target:?}");
+        }
+    }
+
+    #[test]
+    fn an_address_of_ours_is_a_page_of_ours() {
+        let origin = "https://mail.example";
+        for (address, page) in [
+            ("https://mail.example", HOME),
+            ("https://mail.example/", "/"),
+            ("https://mail.example/mail?a=b", "/mail?a=b"),
+            ("/mail", "/mail"),
+            ("https://mail.example:8443/mail", HOME),
+            ("https://mail.example.evil/mail", HOME),
+            ("https://mail.example@evil.example/", HOME),
+            ("https://mail.example//evil.example/", HOME),
+            ("http://mail.example/mail", HOME),
+            ("", HOME),
+        ] {
+            assert_eq!(safe(behind(address, origin)), page, "{address}");
         }
     }
 

@@ -117,6 +117,10 @@ fn elements_stand_in_the_order_of_the_schema() {
     );
     assert_eq!(names_under(&document, &["Extensions"]), ["DigestMethod", "SigningMethod", "EntityAttributes"]);
     assert_eq!(
+        names_under(&document, &["SPSSODescriptor", "Extensions"]),
+        ["RequestInitiator", "DiscoveryResponse", "UIInfo"]
+    );
+    assert_eq!(
         names_under(&document, &["SPSSODescriptor", "Extensions", "UIInfo"]),
         ["DisplayName", "Description", "InformationURL", "PrivacyStatementURL", "Logo"]
     );
@@ -142,6 +146,15 @@ fn every_host_has_its_consumer_and_the_public_one_is_the_default() {
     assert_eq!(all("Binding"), [HTTP_POST, PAOS_BINDING, HTTP_POST]);
     assert_eq!(all("index"), ["0", "1", "2"]);
     assert_eq!(all("isDefault"), ["true", "", ""]);
+}
+
+#[test]
+fn every_host_says_where_a_login_begins_and_where_a_discovery_service_leads_back_to() {
+    let document = content(|_| {});
+    let at = |path: &str| [format!("https://mail.example{path}"), format!("https://mail.univ-a.example{path}")];
+    assert_eq!(values(&document, INIT, "RequestInitiator", "Location"), at("/login"));
+    assert_eq!(values(&document, IDPDISC, "DiscoveryResponse", "Location"), at("/login/discovery"));
+    assert_eq!(values(&document, IDPDISC, "DiscoveryResponse", "index"), ["0", "1"]);
 }
 
 #[test]

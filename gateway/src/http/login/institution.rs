@@ -6,7 +6,7 @@ use guichet_auth::saml::discovery::Institutions;
 use guichet_config::{Address, Domain, Tenant, TenantId};
 
 use super::{Form, Visit};
-use crate::http::cookie;
+use crate::http::{cookie, target};
 
 /// What a link says about the institution.
 pub(super) enum Named {
@@ -49,6 +49,13 @@ impl Visit {
             Named::Nobody if !address.is_empty() => Named::Stranger(address.to_owned()),
             named => named,
         }
+    }
+
+    /// Where a link leads afterwards: `next`, or the address that the Service Provider Request Initiation Protocol calls
+    /// `target`.
+    pub(super) fn wanted(&self) -> &str {
+        let next = self.query.field("next");
+        target::safe(if next.is_empty() { target::behind(self.query.field("target"), &self.host.origin) } else { next })
     }
 
     /// The address that a link brings along.

@@ -18,7 +18,7 @@ impl Visit {
     /// `GET /login`: the chooser, or straight on when the institution is known: by the link, by the host, or because it is
     /// the only one.
     pub(super) async fn login(&self) -> Answer {
-        let next = target::safe(self.query.field("next"));
+        let next = self.wanted();
         let choose = !self.query.field("choose").is_empty();
         if !choose && identity::session(&self.head.headers, &self.app, &self.snapshot, self.now).is_some() {
             return Answer::see_other(next);
