@@ -33,6 +33,12 @@ pub struct Identifier {
 }
 
 impl Identifier {
+    /// What an IdP might have said, for the tests of those who are told.
+    #[cfg(test)]
+    pub(crate) fn said(value: &str) -> Self {
+        Self { value: value.to_owned(), directory_attribute: None }
+    }
+
     /// The value, printable ASCII without spaces.
     pub fn value(&self) -> &str {
         &self.value

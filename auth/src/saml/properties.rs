@@ -8,19 +8,25 @@ use url::form_urlencoded;
 
 pub use super::metadata::properties::metadata;
 use super::{
-    IdpMetadata, ServiceProvider, inspect,
+    IdpMetadata, ServiceProvider,
+    ecp::{self, EcpAnswer},
+    inspect,
     logout::{ExpectedLogout, LogoutRefusal, Received, accept_request, accept_response},
     redirect,
     response::{Expected, consume},
 };
 use crate::WallTime;
 
-/// Bytes that the IdP of `expected` did not sign open nothing, as a form field or as the document in it; the inspection
-/// refuses them too, and says why.
+/// Bytes that the IdP of `expected` did not sign open nothing, as a form field, as the document in it or as the answer of
+/// an ECP endpoint; the inspection refuses them too, and says why.
 ///
 /// # Panics
 /// When the property does not hold.
 pub fn unsigned_response(bytes: &[u8], sp: &ServiceProvider, expected: &Expected<'_>) {
+    for status in [200, 500] {
+        let answer = ecp::read(status, bytes, sp, expected);
+        assert!(!matches!(answer, EcpAnswer::Known(_)), "nobody signed this");
+    }
     let document = BASE64_STANDARD.encode(bytes);
     for field in [bytes, document.as_bytes()] {
         assert!(consume(field, sp, expected).is_err(), "nobody signed this");

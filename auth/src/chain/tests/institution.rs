@@ -13,6 +13,7 @@ use guichet_config::{Ecp, EcpUsername, FallbackPolicy, IdpOfTenant};
 use super::*;
 use crate::{
     Attempt, Decision, DenyReason, Identity, Method, Outcome, Protocol, chain::tests::config, directory::Question,
+    saml::Identifier,
 };
 
 /// An institution whose users have the password `inst`, and which can be sent away.
@@ -45,6 +46,11 @@ impl Institutions for Idp {
                 ("bob", "inst-bob") => known("bob@univ-a.example"),
                 ("closed", "inst-closed") => known("closed@univ-a.example"),
                 ("guest", "inst-guest") => Word::AccountRefused,
+                // An IdP that names its users by an identifier.
+                (_, "inst-x1" | "inst-x2" | "inst-x3" | "inst-x4") => Word::Known {
+                    subject: Subject::Identifier(Identifier::said(password.expose().trim_start_matches("inst-"))),
+                    category: Category::Staff,
+                },
                 _ => Word::BadCredential,
             }
         })
@@ -89,8 +95,16 @@ impl Directory for Accounts {
         }))
     }
 
-    fn identify<'a>(&'a self, _: Question<'a>) -> Answer<'a, Identified> {
-        Box::pin(std::future::ready(Identified::Unknown))
+    fn identify<'a>(&'a self, question: Question<'a>) -> Answer<'a, Identified> {
+        Box::pin(std::future::ready(match (question.tenant.as_str(), question.value) {
+            ("univ-a", "x1") => match self.find(&"alice@univ-a.example".parse().unwrap()) {
+                Lookup::Found(account) => Identified::One(account),
+                _ => Identified::Unavailable,
+            },
+            ("univ-a", "x2") => Identified::Several,
+            ("univ-a", "x3") => Identified::Unavailable,
+            _ => Identified::Unknown,
+        }))
     }
 
     fn lookup<'a>(&'a self, address: &'a Address) -> Answer<'a, Lookup> {
@@ -192,6 +206,22 @@ async fn the_password_of_somebody_else_is_a_wrong_one() {
     for local in ["bob", "new", "nobody"] {
         assert_eq!(world.login(local, "inst").await.decision, BAD, "{local} with alice's password");
     }
+}
+
+#[tokio::test]
+async fn an_identifier_opens_the_account_that_the_directory_has_for_it_and_no_other() {
+    let world = World::new();
+    for local in ["alice", "al"] {
+        assert_eq!(who(world.login(local, "inst-x1").await).0, "alice@univ-a.example", "{local}");
+    }
+    for local in ["bob", "new"] {
+        assert_eq!(world.login(local, "inst-x1").await.decision, BAD, "{local} with alice's password");
+    }
+    for unidentified in ["inst-x2", "inst-x4"] {
+        assert_eq!(world.login("alice", unidentified).await.decision, REFUSED, "{unidentified}");
+    }
+    let away = Decision::Unavailable(UnavailableReason::Directory);
+    assert_eq!(world.login("alice", "inst-x3").await.decision, away);
 }
 
 #[tokio::test]
