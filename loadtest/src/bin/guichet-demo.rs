@@ -5,7 +5,8 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::Parser;
 use guichet_loadtest::demo::{self, Scope};
 
-/// Starts the gateway in front of a simulated world: two institutions, two cells, an identity provider, a directory.
+/// Starts the gateway in front of a simulated world: three institutions with their identity providers,
+/// two cells, a directory.
 ///
 /// Needs neither root nor network. Everything is kept in the folder; the same command goes on where it stopped.
 #[derive(Parser)]

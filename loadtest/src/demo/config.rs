@@ -171,8 +171,19 @@ staff = "auto"
 students = "auto"
 "#,
         entity_id = entity_id(institution),
-    ) + if institution.one_password { ONE_PASSWORD } else { "" }
+    ) + match *id {
+        "univ-a" => STEP_UP,
+        "ecole-c" => ONE_PASSWORD,
+        _ => "",
+    }
 }
+
+const STEP_UP: &str = r#"
+# These pages want a second factor that is fresh.
+[tenant.univ-a.step_up]
+paths = ["/settings"]
+authn_context = ["https://refeds.org/profile/mfa"]
+"#;
 
 const ONE_PASSWORD: &str = r#"
 # Its identity provider judges the passwords of mail programs, too.

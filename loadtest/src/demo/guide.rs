@@ -73,6 +73,11 @@ fn write(
     let (address, password) = (&user.address, &user.password);
     let login = format!("{address}:{password}");
     writeln!(out, "In a browser: {}/ and choose an institution (accept the demo's certificate).", info.web)?;
+    writeln!(
+        out,
+        "{}/settings wants a second factor of those of {} (six digits of your choice).",
+        info.web, tenant.id
+    )?;
     writeln!(out, "Sign out at {}{}, or at {}/ and there from everything.\n", info.web, info.logout_path, tenant.idp)?;
     writeln!(out, "With programs:")?;
     writeln!(out, "  curl --cacert {ca} -u {login} {}/", info.web)?;

@@ -1,4 +1,4 @@
-//! A mail service to rehearse with: two cells, an identity provider for two institutions, all on loopback.
+//! A mail service to rehearse with: two cells, identity providers of three institutions, all on loopback.
 //!
 //! The world simulates what the gateway meets, close enough for real clients: cells speak IMAP4rev1, POP3, submission, ManageSieve
 //! and HTTP/1.1 with WebSocket, the IdP signs and encrypts as Shibboleth does by default. Mail sent in it stays in it, in memory,
