@@ -9,7 +9,7 @@ use super::{
     Asked, Expected, IdpMetadata, Refusal,
     minter::{
         ACS, EPPN, Encryption, IDP, MAIL, NOW, REQUEST, Recipe, SP, at, audience, conditions, consume, consume_as, cut,
-        encrypt, field, lenient, name_of, world,
+        encrypt, field, lenient, name_of, sign, world,
     },
     response, xml,
 };
@@ -120,8 +120,13 @@ fn signatures_that_are_none() {
             .xml();
     assert!(consume(&elliptic).is_ok());
     let point = cut(&elliptic, "<ds:SignatureValue>", "</ds:SignatureValue>");
+    let point_bytes = decoded(&point);
     let zero = format!("<ds:SignatureValue>{}==</ds:SignatureValue>", "A".repeat(86));
     let sha1 = change(alg::SHA256, alg::SHA1);
+    let bare = Recipe { sign_response: None, ..Recipe::default() }.xml();
+    let empty_reference = Recipe::default().template("_response").replacen("URI=\"#_response\"", "URI=\"\"", 1);
+    let whole = bare.replacen("<samlp:Status>", &format!("{empty_reference}<samlp:Status>"), 1);
+    let whole = sign(&whole, &world.idp_key);
     let shape = || Refusal::SignatureShape;
     refuse(vec![
         ("no signature at all", Recipe { sign_response: None, ..Recipe::default() }.xml(), Refusal::Unsigned),
@@ -148,6 +153,7 @@ fn signatures_that_are_none() {
         ("two SignedInfo", change(&info, &format!("{info}{info}")), shape()),
         ("a manifest", change("</ds:Signature>", "<ds:Object><ds:Manifest/></ds:Object></ds:Signature>"), shape()),
         ("reference to everything", change("URI=\"#_response\"", "URI=\"\""), shape()),
+        ("reference to everything, and valid", whole, shape()),
         ("reference to the assertion only", change("URI=\"#_response\"", "URI=\"#_assertion\""), shape()),
         ("reference to a file", change("URI=\"#_response\"", "URI=\"file:///etc/passwd\""), shape()),
         ("reference to a URL", change("URI=\"#_response\"", "URI=\"http://127.0.0.1/x\""), shape()),
@@ -165,10 +171,13 @@ fn signatures_that_are_none() {
         ),
         ("RSA with SHA-1", change(alg::RSA_SHA256, alg::RSA_SHA1), Refusal::SignatureAlgorithm),
         ("digest with SHA-1", sha1, Refusal::SignatureAlgorithm),
+        ("RSA with MD5", change(alg::RSA_SHA256, MD5_RSA), Refusal::SignatureAlgorithm),
+        ("digest with MD5", change(alg::SHA256, MD5), Refusal::SignatureAlgorithm),
         ("HMAC keyed with the certificate", change(alg::RSA_SHA256, alg::HMAC_SHA256), Refusal::SignatureAlgorithm),
         ("an unknown algorithm", change(alg::RSA_SHA256, "urn:none"), Refusal::SignatureAlgorithm),
         ("RSA signature called ECDSA", change(alg::RSA_SHA256, alg::ECDSA_SHA256), Refusal::SignatureInvalid),
         ("ECDSA of zeros", elliptic.replacen(&point, &zero, 1), Refusal::SignatureInvalid),
+        ("ECDSA as DER", elliptic.replacen(&point, &encoded(&as_der(&point_bytes)), 1), Refusal::SignatureInvalid),
         (
             "ECDSA too short",
             elliptic.replacen(&point, "<ds:SignatureValue>AAAA</ds:SignatureValue>", 1),
@@ -176,6 +185,14 @@ fn signatures_that_are_none() {
         ),
         ("a key nobody knows", foreign.clone(), Refusal::SignatureInvalid),
         ("a key brought in KeyInfo", foreign.replacen("</ds:SignatureValue>", &brought, 1), Refusal::SignatureInvalid),
+        (
+            "a key that is said to be elsewhere",
+            change(
+                "</ds:SignatureValue>",
+                "</ds:SignatureValue><ds:KeyInfo><ds:RetrievalMethod URI=\"file:///etc/passwd\"/></ds:KeyInfo>",
+            ),
+            shape(),
+        ),
         ("a changed value", change("Ada@", "Eve@"), Refusal::SignatureInvalid),
         (
             "good response, bad assertion signature",
@@ -193,6 +210,12 @@ fn signatures_that_are_none() {
             Refusal::SignatureInvalid,
         ),
     ]);
+    // Whoever has (r, s) can write (r, n - s): still the IdP's word, for the same person, to be used once.
+    let bent = elliptic.replacen(&point, &encoded(&other_half(&point_bytes)), 1);
+    assert_ne!(bent, elliptic);
+    let logins = [&elliptic, &bent].map(|xml| consume(xml).unwrap());
+    let [first, second] = logins.each_ref().map(|login| (name_of(login), login.replay_ids()));
+    assert_eq!(first, second);
     // Only where the tenant does not ask for less.
     assert_eq!(consume(&signed_assertion().xml()).map(|_| ()), Err(Refusal::ResponseUnsigned));
 }
@@ -274,6 +297,8 @@ fn values_that_readers_read_differently() {
     let honest = Recipe::default().xml();
     let mail =
         |value: &str| Recipe { attributes: vec![(MAIL.to_owned(), vec![value.to_owned()])], ..Recipe::default() }.xml();
+    let named = |name: &str| Recipe::default().around(&Recipe::default().assertion().replacen("x7f3", name, 1));
+    assert!(consume(&named("x7f4")).is_ok());
     let plain = || Refusal::ValueNotPlain;
     refuse(vec![
         (
@@ -284,6 +309,8 @@ fn values_that_readers_read_differently() {
         ("comment in the NameID", honest.replacen("x7f3", "x7<!-- -->f3", 1), plain()),
         ("comment in the issuer", honest.replacen(IDP, &format!("{IDP}<!-- -->"), 1), plain()),
         ("comment in the audience", honest.replacen(&format!(">{SP}<"), &format!(">{SP}<!-- --><"), 1), plain()),
+        ("an instruction in the NameID", named("x7<?x?>f3"), plain()),
+        ("CDATA in the NameID", honest.replacen("x7f3", "x7<![CDATA[f3]]>", 1), plain()),
         ("an instruction", mail("ada<?x?>@univ-a.example"), plain()),
         ("CDATA", mail("<![CDATA[ada@univ-a.example]]>"), plain()),
         ("an element", mail("<b>ada@univ-a.example</b>"), plain()),
@@ -419,6 +446,13 @@ fn assertions_for_somebody_else() {
     let late = conditions(&audience(SP)).replacen(&at(300), &at(-181), 1);
     let early = conditions(&audience(SP)).replacen(&at(-60), &at(181), 1);
     let prefix = Some(format!("{ACS}.evil.example"));
+    let dated = |recipe: &Recipe, from: &str, to: &str| recipe.around(&recipe.assertion().replacen(from, to, 1));
+    let confirmed_from = |seconds| {
+        let start = format!("<saml:SubjectConfirmationData NotBefore=\"{}\"", at(seconds));
+        dated(&recipe(), "<saml:SubjectConfirmationData", &start)
+    };
+    let session_until = |seconds| dated(&recipe(), &at(3600), &at(seconds));
+    assert!(consume(&confirmed_from(-30)).is_ok() && consume(&session_until(30)).is_ok());
     refuse(vec![
         ("another audience", with(audience("https://other.example")), Refusal::Audience),
         ("an audience that only starts like ours", with(audience(&format!("{SP}.evil"))), Refusal::Audience),
@@ -482,6 +516,10 @@ fn assertions_for_somebody_else() {
         ),
         ("two subjects", twice("Subject"), Refusal::SubjectConfirmation),
         ("a confirmation without end", Recipe { not_on_or_after: None, ..recipe() }.xml(), Refusal::Endless),
+        ("a confirmation of tomorrow", confirmed_from(181), Refusal::NotYetValid),
+        ("an assertion of tomorrow", dated(&recipe(), &at(-5), &at(181)), Refusal::NotYetValid),
+        ("a response of tomorrow", signed_assertion().xml().replacen(&at(-4), &at(181), 1), Refusal::NotYetValid),
+        ("a session that has ended", session_until(-181), Refusal::Expired),
         ("a confirmation that has ended", Recipe { not_on_or_after: Some(-181), ..recipe() }.xml(), Refusal::Expired),
         ("conditions that have ended", Recipe { conditions: late, ..recipe() }.xml(), Refusal::Expired),
         ("conditions of tomorrow", Recipe { conditions: early, ..recipe() }.xml(), Refusal::NotYetValid),
@@ -511,6 +549,7 @@ fn assertions_for_somebody_else() {
         ("a scope that only ends like ours", scoped("ada@evil-univ-a.example"), Refusal::Scope),
         ("a scope below ours", scoped("ada@x.univ-a.example"), Refusal::Scope),
         ("two scopes", scoped("ada@univ-b.example@univ-a.example"), Refusal::Scope),
+        ("nobody in our scope", scoped("@univ-a.example"), Refusal::Scope),
         ("no scope", scoped("ada@"), Refusal::Scope),
         ("a scope that looks like ours", scoped("ada@univ-\u{430}.example"), Refusal::Scope),
         ("a mail address elsewhere", mail("ada@univ-b.example"), Refusal::Domain),
@@ -573,3 +612,41 @@ fn what_was_used_is_not_used_again() {
     let fresh = Recipe { response_id: "_third".to_owned(), assertion_id: "_third_a".to_owned(), ..Recipe::default() };
     assert_eq!(enter(&fresh.xml()), [true, true]);
 }
+
+fn decoded(signature_value: &str) -> Vec<u8> {
+    let value = signature_value.trim_start_matches("<ds:SignatureValue>").trim_end_matches("</ds:SignatureValue>");
+    let bare: String = value.split_whitespace().collect();
+    base64::Engine::decode(&base64::prelude::BASE64_STANDARD, bare).unwrap()
+}
+
+fn encoded(signature: &[u8]) -> String {
+    let value = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, signature);
+    format!("<ds:SignatureValue>{value}</ds:SignatureValue>")
+}
+
+/// `r || s` of P-256 with `n - s` in the place of `s`.
+fn other_half(signature: &[u8]) -> Vec<u8> {
+    let (r, s) = signature.split_at(32);
+    let mut borrow = 0;
+    let bytes = P256_ORDER.iter().zip(s).rev().map(|(n, s)| {
+        let difference = i16::from(*n) - i16::from(*s) - borrow;
+        borrow = i16::from(difference < 0);
+        u8::try_from(difference.rem_euclid(256)).unwrap()
+    });
+    let mut rest: Vec<u8> = bytes.collect();
+    rest.reverse();
+    [r, rest.as_slice()].concat()
+}
+
+/// `r || s` as X.509 writes it; XML signatures do not (RFC 4051 §2.3.6).
+fn as_der(signature: &[u8]) -> Vec<u8> {
+    let integers: Vec<u8> = signature.chunks(32).flat_map(|part| [[2, 33, 0].as_slice(), part].concat()).collect();
+    [[0x30, u8::try_from(integers.len()).unwrap()].as_slice(), integers.as_slice()].concat()
+}
+
+const P256_ORDER: [u8; 32] = [
+    0xFF, 0xFF, 0xFF, 0xFF, 0x00, 0x00, 0x00, 0x00, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xBC, 0xE6, 0xFA,
+    0xAD, 0xA7, 0x17, 0x9E, 0x84, 0xF3, 0xB9, 0xCA, 0xC2, 0xFC, 0x63, 0x25, 0x51,
+];
+const MD5_RSA: &str = "http://www.w3.org/2001/04/xmldsig-more#rsa-md5";
+const MD5: &str = "http://www.w3.org/2001/04/xmldsig-more#md5";
