@@ -133,7 +133,11 @@ pub(crate) fn discovery_refused(client: IpAddr, kind: &'static str, who: &str, r
 /// password) or `idp_down`.
 pub(crate) fn step_up(user: &Address, tenant: &TenantId, result: &'static str) {
     METRICS.step_ups.with_label_values(&[tenant.as_str(), result]).inc();
-    info!(%user, %tenant, result, "A page wanted a fresher or stronger login.");
+    match result {
+        "done" | "refused" => info!(%user, %tenant, result, "A page wanted a fresher or stronger login."),
+        // A script or a program may ask without end.
+        _ => debug!(%user, %tenant, result, "A page wanted a fresher or stronger login."),
+    }
 }
 
 /// We ask an IdP to end its session.
