@@ -69,7 +69,8 @@ fn on_its_own_hostname_an_institution_logs_in_from_start_to_page() {
     }
     assert_eq!(browser.get(&GATEWAY.url("/")).status, 302, "the cookie is that of this host");
     assert!(browser.get(&GATEWAY.url("/login")).body.contains("Your email address"), "which asks, as before");
-    assert!(browser.get(&url("/logout")).body.contains("Your mail session has ended"));
+    let out = browser.get(&url("/logout"));
+    assert!(out.location().contains("/saml2/idp/SingleLogoutService.php?"), "on to the IdP: {out:?}");
     assert_eq!(browser.get(&url("/")).status, 302);
 }
 
