@@ -71,6 +71,9 @@ fn on_its_own_hostname_an_institution_logs_in_from_start_to_page() {
     assert!(browser.get(&GATEWAY.url("/login")).body.contains("Your email address"), "which asks, as before");
     let out = browser.get(&url("/logout"));
     assert!(out.location().contains("/saml2/idp/SingleLogoutService.php?"), "on to the IdP: {out:?}");
+    let back = browser.get_following(out.location());
+    assert!(back.url.starts_with(&url("/saml/slo?SAMLResponse=")), "and back to this host: {back:?}");
+    assert!(back.body.contains("The session at your institution has ended, too"), "{back:?}\n{}", GATEWAY.log());
     assert_eq!(browser.get(&url("/")).status, 302);
 }
 

@@ -12,7 +12,11 @@ use guichet_auth::{
 use guichet_config::Address;
 use http::{Method, StatusCode};
 
-use super::{Visit, reference, slo::Unheard, view};
+use super::{
+    Visit, reference,
+    slo::{RELAY_STATE_BYTES_MAX, Unheard},
+    view,
+};
 use crate::{
     http::{cookie, event, identity, page::Answer},
     mail::{Selector, Traffic},
@@ -82,7 +86,7 @@ impl Visit {
         let parties = tenant.filter(|_| asks && !down).and_then(|tenant| self.parties(tenant));
         let Some((sp, idp)) = parties else { return self.signed_out(AtIdp::MayLiveOn, "") };
         let handle: String = crate::http::random::<16>().iter().map(|byte| format!("{byte:02x}")).collect();
-        let (relay_state, now, named) = (handle.clone(), self.now, at_idp.named);
+        let (relay_state, now, named) = (self.logout_state(&handle), self.now, at_idp.named);
         let made = tokio::task::spawn_blocking(move || sp.logout_request(&idp, &named, &relay_state, now)).await;
         let Outgoing { id, binding } = match made {
             Ok(Ok(Some(outgoing))) => outgoing,
@@ -96,7 +100,7 @@ impl Visit {
         let mut answer = match &binding {
             Binding::Redirect { url } => self.go_on(url.clone()),
             Binding::Post { action, saml_request } => {
-                view::post_logout(self.lang, action, ("SAMLRequest", saml_request), &pending.handle)
+                view::post_logout(self.lang, action, ("SAMLRequest", saml_request), &self.logout_state(&pending.handle))
             }
         };
         let others = self.cookies_named(cookie::PENDING_LOGOUT);
@@ -109,6 +113,12 @@ impl Visit {
         let value = self.snapshot.sealer.seal_pending_logout(&pending);
         // The IdP may answer by a form of its own.
         answer.with_cookie(cookie::set(&name, &value, cookie::SameSite::None, Some(PENDING_SECONDS)))
+    }
+
+    /// RelayState of a logout: its handle, and an institution's own host when it begins there.
+    fn logout_state(&self, handle: &str) -> String {
+        let own = self.host.tenant.is_some() && handle.len() + 1 + self.host.hostname.len() <= RELAY_STATE_BYTES_MAX;
+        if own { format!("{handle}.{}", self.host.hostname) } else { handle.to_owned() }
     }
 
     /// On to the IdP by a plain redirect. No form on a page of ours leads here, so no `form-action` stands against it.
@@ -124,7 +134,8 @@ impl Visit {
 
     /// The IdP's LogoutResponse. Whatever it says, the session here ended before.
     pub(super) async fn idp_answers(&self, received: Received) -> Answer {
-        let handle = received.relay_state().unwrap_or_default().to_owned();
+        let state = received.relay_state().unwrap_or_default();
+        let handle = state.split_once('.').map_or(state, |(handle, _)| handle).to_owned();
         match self.outcome(received, &handle).await {
             Ok(at_idp) => {
                 let cleared = cookie::clear(&format!("{}{handle}", cookie::PENDING_LOGOUT));

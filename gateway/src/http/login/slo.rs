@@ -53,7 +53,20 @@ impl Visit {
     /// `GET /saml/slo`.
     pub(super) async fn slo_by_redirect(&self) -> Answer {
         // As received: the signature is over these octets.
-        self.slo(Received::by_redirect(self.head.uri.query().unwrap_or_default())).await
+        let query = self.head.uri.query().unwrap_or_default();
+        let received = Received::by_redirect(query);
+        match received.as_ref().ok().and_then(|received| self.asked_from(received)) {
+            Some(origin) => Answer::found(format!("{origin}/saml/slo?{query}")),
+            None => self.slo(received).await,
+        }
+    }
+
+    /// The origin of the host on which a logout began, when its answer came to another: the IdP knows one address of ours,
+    /// the browser's cookies are that host's. It is one of ours, whatever the answer says.
+    fn asked_from(&self, received: &Received) -> Option<&str> {
+        let state = received.relay_state().filter(|_| received.kind() == Kind::Response)?;
+        let host = self.snapshot.config.hosts.named(state.split_once('.')?.1)?;
+        (host.hostname != self.host.hostname).then_some(&host.origin)
     }
 
     /// `POST /saml/slo`.
@@ -242,6 +255,7 @@ impl Work {
     }
 }
 
-const RELAY_STATE_BYTES_MAX: usize = 80;
+/// Bindings §3.4.3.
+pub(super) const RELAY_STATE_BYTES_MAX: usize = 80;
 /// A message of 64 KiB.
 const SOAP_BYTES_MAX: usize = 64 * 1024;
