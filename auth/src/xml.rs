@@ -177,16 +177,16 @@ pub(crate) fn markup_length(text: &str) -> Option<usize> {
 
 /// Length of the tag that `text` starts with; `>` inside a quoted value does not end it.
 fn tag_length(text: &str) -> Option<usize> {
-    let mut quote = None;
-    for (at, byte) in text.bytes().enumerate() {
-        match (quote, byte) {
-            (None, b'>') => return Some(at + 1),
-            (None, b'"' | b'\'') => quote = Some(byte),
-            (Some(open), byte) if open == byte => quote = None,
-            _ => {}
+    let bytes = text.as_bytes();
+    let mut from = 0;
+    loop {
+        let at = from + memchr::memchr3(b'>', b'"', b'\'', bytes.get(from..)?)?;
+        let quote = *bytes.get(at)?;
+        if quote == b'>' {
+            return Some(at + 1);
         }
+        from = at + 2 + memchr::memchr(quote, bytes.get(at + 1..)?)?;
     }
-    None
 }
 
 /// Whether `node` is the element `{namespace}local`.

@@ -219,11 +219,6 @@ fn method_and_cipher(doc: &Document<'_>, node: NodeId) -> Result<(NodeId, Vec<u8
     if bytes.is_empty() { Err(DecryptFault::Shape) } else { Ok((method, bytes)) }
 }
 
-/// How many encrypted parts a document has.
-pub(super) fn encrypted_parts(doc: &Document<'_>) -> usize {
-    ["EncryptedData", "EncryptedKey"].map(|local| xml::everywhere(doc, XENC, local).len()).iter().sum()
-}
-
 const ELEMENT: &str = "http://www.w3.org/2001/04/xmlenc#Element";
 const KEYS_MAX: usize = 8;
 const CBC_BLOCK: usize = 16;

@@ -16,7 +16,7 @@ use uppsala::{Document, NodeId};
 
 use super::{
     Check, IdpMetadata, Refusal, ServiceProvider,
-    decrypt::{self, DecryptFault, Sealed},
+    decrypt::{DecryptFault, Sealed},
     signature::{self, SignatureFault},
     xml::{self, DS, SAML, SAMLP, XENC, XmlFault},
 };
@@ -51,8 +51,14 @@ pub(super) fn decode(field: &[u8]) -> Result<String, Refusal> {
         return Err(Refusal::TooLarge);
     }
     // IdPs break lines at 76 columns; nothing else than base64 is skipped.
-    let bare: Vec<u8> = field.iter().copied().filter(|byte| !matches!(byte, b'\r' | b'\n')).collect();
-    let bytes = BASE64_STANDARD.decode(bare).map_err(|_| Refusal::Encoding)?;
+    let broken = memchr::memchr2(b'\r', b'\n', field).is_some();
+    let bytes = if broken {
+        let bare: Vec<u8> = field.iter().copied().filter(|byte| !matches!(byte, b'\r' | b'\n')).collect();
+        BASE64_STANDARD.decode(bare)
+    } else {
+        BASE64_STANDARD.decode(field)
+    };
+    let bytes = bytes.map_err(|_| Refusal::Encoding)?;
     String::from_utf8(bytes).map_err(|_| Refusal::Encoding)
 }
 
@@ -183,6 +189,36 @@ fn verify_assertion(
     }
 }
 
+/// What a document holds that a Response may hold in one place only: counted over the whole tree, in one pass.
+#[derive(Default)]
+struct Census {
+    assertions: Vec<NodeId>,
+    encrypted: Vec<NodeId>,
+    /// EncryptedData.
+    ciphertexts: usize,
+    /// EncryptedKey.
+    wrapped_keys: usize,
+    signatures: usize,
+}
+
+impl Census {
+    fn of(doc: &Document<'_>) -> Self {
+        let mut census = Self::default();
+        for node in doc.descendants(doc.root()) {
+            let Some(name) = doc.element(node).map(|element| &element.name) else { continue };
+            match (name.namespace_uri.as_deref(), &*name.local_name) {
+                (Some(SAML), "Assertion") => census.assertions.push(node),
+                (Some(SAML), "EncryptedAssertion") => census.encrypted.push(node),
+                (Some(XENC), "EncryptedData") => census.ciphertexts += 1,
+                (Some(XENC), "EncryptedKey") => census.wrapped_keys += 1,
+                (Some(DS), "Signature") => census.signatures += 1,
+                _ => {}
+            }
+        }
+        census
+    }
+}
+
 /// Where the parts of a Response stand.
 struct Layout {
     response: NodeId,
@@ -203,8 +239,7 @@ enum Content {
 impl Layout {
     fn read(doc: &Document<'_>, place: Place<'_>) -> Result<Self, Refusal> {
         let response = response_of(doc, place)?;
-        let assertions = xml::everywhere(doc, SAML, "Assertion");
-        let encrypted = xml::everywhere(doc, SAML, "EncryptedAssertion");
+        let Census { assertions, encrypted, ciphertexts, signatures, .. } = Census::of(doc);
         let content = match (assertions.as_slice(), encrypted.as_slice()) {
             ([], []) => Content::Nothing,
             ([assertion], []) if doc.parent(*assertion) == Some(response) => {
@@ -214,7 +249,6 @@ impl Layout {
             ([], [encrypted]) if doc.parent(*encrypted) == Some(response) => Content::Encrypted(*encrypted),
             _ => return Err(Refusal::AssertionCount),
         };
-        let ciphertexts = xml::everywhere(doc, XENC, "EncryptedData").len();
         if ciphertexts > 1 || (ciphertexts == 1 && !matches!(content, Content::Encrypted(_))) {
             return Err(Refusal::EncryptionShape);
         }
@@ -224,7 +258,7 @@ impl Layout {
             _ => None,
         };
         let placed = usize::from(response_signature.is_some()) + usize::from(inner.is_some());
-        if xml::everywhere(doc, DS, "Signature").len() != placed {
+        if signatures != placed {
             return Err(Refusal::SignaturePlace);
         }
         Ok(Self { response, response_signature, content })
@@ -261,8 +295,7 @@ fn opened_assertion(
     range: &Range<usize>,
 ) -> Result<(NodeId, Option<NodeId>), Refusal> {
     let response = response_of(doc, place)?;
-    let encrypted = xml::everywhere(doc, SAML, "EncryptedAssertion");
-    let assertions = xml::everywhere(doc, SAML, "Assertion");
+    let Census { assertions, encrypted, ciphertexts, wrapped_keys, signatures } = Census::of(doc);
     let ([encrypted], [assertion]) = (encrypted.as_slice(), assertions.as_slice()) else {
         return Err(Refusal::AssertionCount);
     };
@@ -274,13 +307,13 @@ fn opened_assertion(
     }
     // An EncryptedKey beside the data stays where it was; anything else encrypted would go unread.
     let beside = xml::children(doc, *encrypted, XENC, "EncryptedKey").count();
-    if decrypt::encrypted_parts(doc) != beside {
+    if ciphertexts + wrapped_keys != beside {
         return Err(Refusal::EncryptionShape);
     }
     let signature = signature_of(doc, *assertion)?;
     let outer = signature_of(doc, response)?;
     let placed = usize::from(signature.is_some()) + usize::from(outer.is_some());
-    if xml::everywhere(doc, DS, "Signature").len() != placed {
+    if signatures != placed {
         return Err(Refusal::SignaturePlace);
     }
     Ok((*assertion, signature))

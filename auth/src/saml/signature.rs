@@ -5,6 +5,7 @@
 
 mod statement;
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bergshamra_core::algorithm as alg;
 use bergshamra_dsig::{DsigContext, VerifyResult};
 use bergshamra_keys::{Key, KeysManager, loader};
@@ -143,11 +144,21 @@ pub(super) fn check_shape(doc: &Document<'_>, signature: NodeId, signed: NodeId)
     if elements_of(doc, method.0) || elements_of(doc, digest.0) {
         return Err(Shape);
     }
-    if SIGNATURE_ALGORITHMS.contains(&signature_algorithm) && DIGEST_ALGORITHMS.contains(&digest_algorithm) {
-        Ok(())
-    } else {
-        Err(SignatureFault::Algorithm)
+    if !SIGNATURE_ALGORITHMS.contains(&signature_algorithm) || !DIGEST_ALGORITHMS.contains(&digest_algorithm) {
+        return Err(SignatureFault::Algorithm);
     }
+    // One signature has one spelling (RFC 4051 §2.3.6); kryptering would take DER, too, which libxmlsec1 refuses.
+    let is_ecdsa = !signature_algorithm.contains("#rsa-");
+    if is_ecdsa && !xml::text(doc, value.0).is_some_and(|text| is_pair(&text)) {
+        return Err(SignatureFault::Invalid);
+    }
+    Ok(())
+}
+
+/// Whether a SignatureValue is `r || s` of P-256, P-384 or P-521.
+fn is_pair(value: &str) -> bool {
+    let bare: String = value.split_ascii_whitespace().collect();
+    BASE64_STANDARD.decode(bare).is_ok_and(|bytes| matches!(bytes.len(), 64 | 96 | 132))
 }
 
 fn check_transforms(doc: &Document<'_>, transforms: NodeId) -> Result<(), SignatureFault> {

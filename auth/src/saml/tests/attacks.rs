@@ -640,7 +640,14 @@ fn other_half(signature: &[u8]) -> Vec<u8> {
 
 /// `r || s` as X.509 writes it; XML signatures do not (RFC 4051 §2.3.6).
 fn as_der(signature: &[u8]) -> Vec<u8> {
-    let integers: Vec<u8> = signature.chunks(32).flat_map(|part| [[2, 33, 0].as_slice(), part].concat()).collect();
+    let integer = |part: &[u8]| {
+        let mut digits: Vec<u8> = part.iter().copied().skip_while(|byte| *byte == 0).collect();
+        if digits.first().is_some_and(|first| *first >= 0x80) {
+            digits.insert(0, 0);
+        }
+        [[2, u8::try_from(digits.len()).unwrap()].as_slice(), &digits].concat()
+    };
+    let integers: Vec<u8> = signature.chunks(32).flat_map(integer).collect();
     [[0x30, u8::try_from(integers.len()).unwrap()].as_slice(), integers.as_slice()].concat()
 }
 
