@@ -1,8 +1,11 @@
 //! Answers we make ourselves: pages, redirects and short texts, with their headers.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{StatusCode, header};
 use pingora::{Result, http::ResponseHeader, protocols::http::HttpTask};
+use tokio::time::timeout;
 
 use super::{Session, lang::Lang};
 
@@ -107,15 +110,18 @@ impl Answer {
     }
 }
 
-/// Reads the rest of a request body when it is announced and small; otherwise the connection closes after the answer.
+/// Reads the rest of a request body when it is announced and small; otherwise the connection closes after the answer. By
+/// HTTP/2 the connection goes on in any case, but a stream that ends with its body unread is reset, and the reset may
+/// overtake the answer.
 async fn settle_body(session: &mut Session) {
-    if session.is_http2() || session.is_body_done() {
+    if session.is_body_done() {
         return;
     }
     let length = session.get_header(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     let waits = session.get_header(header::EXPECT).is_some();
     let small = length.is_some_and(|length: u64| length <= SETTLE_BYTES_MAX) && !waits;
-    if !small || session.drain_request_body().await.is_err() {
+    let settled = small && matches!(timeout(SETTLE, session.drain_request_body()).await, Ok(Ok(())));
+    if !settled && !session.is_http2() {
         session.set_keepalive(None);
     }
 }
@@ -130,6 +136,8 @@ pub(crate) fn wants_html(headers: &http::HeaderMap) -> bool {
 
 const CACHE_CONTROL: &str = "cache-control";
 const SETTLE_BYTES_MAX: u64 = 256 * 1024;
+/// A body that is announced and does not come is not waited for.
+const SETTLE: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {
